@@ -1,0 +1,1 @@
+//! Berth makes session-holding servers safe to scale on Kubernetes.

@@ -1,0 +1,2 @@
+//! The `berth` command; everything it does is in the library.
+fn main() {}
