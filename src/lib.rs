@@ -1,1 +1,3 @@
 //! Berth makes session-holding servers safe to scale on Kubernetes.
+
+pub mod cli;

@@ -1,0 +1,116 @@
+//! The command line: one file a command, each with its arguments and what it does.
+//!
+//! A command is an `Args` struct with `run(self, &mut Output) -> Result<Outcome, CliError>`. It prints results
+//! through [`Output`] and never ends the process itself, so that the exit code, the form of an error and a closed
+//! pipe are decided in one place, here.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod completions;
+mod error;
+mod output;
+
+pub use error::CliError;
+pub use output::Output;
+
+/// Makes session-holding servers safe to scale on Kubernetes.
+///
+/// Berth is an admission webhook that wires workloads for scaling as they are written, and refuses what would lose
+/// sessions. The other commands do the same work on files, and make what an installation needs.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 fine, 1 findings, 2 usage or input that cannot be read.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Completions(completions::Args),
+}
+
+/// How a command that did its work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to report: exit code 0.
+    Fine,
+    /// The input was read and something in it is wrong: exit code 1.
+    Findings,
+}
+
+impl Cli {
+    fn run(self, out: &mut Output) -> Result<Outcome, CliError> {
+        match self.command {
+            Command::Completions(args) => args.run(out),
+        }
+    }
+}
+
+/// Parses the process's arguments, runs the command, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap too; a closed pipe is nothing to tell anyone about.
+            let _ = error.print();
+            return exit_code(error.exit_code());
+        }
+    };
+    let mut out = Output::stdout();
+    let result = cli.run(&mut out).and_then(|outcome| {
+        out.flush()?;
+        Ok(outcome)
+    });
+    match result {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(1),
+        // `berth crds | head -1`: the reader has what it wanted.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            // What was printed before the error comes before it. Where that fails too, the error says why.
+            let _ = out.flush();
+            let stderr = io::stderr();
+            let colour = output::wants_colour(stderr.is_terminal());
+            // Nobody can be told that standard error is closed.
+            let _ = error.report(&mut stderr.lock(), colour);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("EXAMPLES")
+                    && help.contains(&format!("berth {}", command.get_name())),
+                "`berth {} --help` has no EXAMPLES",
+                command.get_name()
+            );
+        }
+    }
+}
