@@ -1,3 +1,4 @@
 //! Berth makes session-holding servers safe to scale on Kubernetes.
 
 pub mod cli;
+pub mod policy;

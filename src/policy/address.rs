@@ -1,0 +1,169 @@
+//! Addresses of session stores, as users write them.
+
+use std::fmt;
+
+/// How a Redis is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Plain,
+    Url(&'static str),
+}
+
+/// URL schemes that name a Redis: one server, one server over TLS, Sentinel, Cluster.
+const SCHEMES: [&str; 10] = [
+    "redis",
+    "rediss",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis-sentinel",
+    "rediss-sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis-cluster",
+    "rediss-cluster",
+];
+
+/// The address of a session store: `host:port`, or a Redis URL without credentials.
+///
+/// Sentinel and Cluster URLs may name several hosts, separated by commas; every host carries its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// What is wrong and what to write instead, as the end of a sentence about the address.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(bad) = text.chars().find(|c| c.is_control() || c.is_whitespace()) {
+            return Err(format!("it contains {bad:?}; write host:port or a redis:// URL"));
+        }
+        let (scheme, rest) = match text.split_once("://") {
+            None => (Scheme::Plain, text),
+            Some((scheme, rest)) => match SCHEMES.iter().find(|known| **known == scheme) {
+                Some(known) => (Scheme::Url(known), rest),
+                None => {
+                    return Err(format!(
+                        "{scheme:?} is no scheme of a Redis; write host:port, redis://, rediss://, redis+sentinel:// or \
+                         redis+cluster://"
+                    ));
+                }
+            },
+        };
+        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (hosts, tail) = rest.split_at(authority_end);
+        // A user name in an URL is a credential too: it names an ACL user. An `@` later on is part of no path we know.
+        if rest.contains('@') {
+            return Err("it carries credentials; name them in a Secret and refer to that".to_owned());
+        }
+        if !tail.is_empty() && scheme == Scheme::Plain {
+            return Err("a path needs a redis:// URL; write host:port".to_owned());
+        }
+        if tail.to_ascii_lowercase().contains("password=") {
+            return Err("it carries a password; name it in a Secret and refer to that".to_owned());
+        }
+        let several = matches!(scheme, Scheme::Url(known) if known.contains("sentinel") || known.contains("cluster"));
+        for (at, host) in hosts.split(',').enumerate() {
+            if at > 0 && !several {
+                return Err("only sentinel and cluster URLs take several hosts".to_owned());
+            }
+            check_host_port(host)?;
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The address as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn check_host_port(text: &str) -> Result<(), String> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(v6) => {
+            let (host, rest) = v6.split_once(']').ok_or("the bracket of its IPv6 address is not closed")?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| format!("{host:?} is no IPv6 address"))?;
+            (host, rest.strip_prefix(':').ok_or("it has no port; write [address]:port")?)
+        }
+        None => {
+            let (host, port) = text.rsplit_once(':').ok_or("it has no port; write host:port, usually port 6379")?;
+            if host.contains(':') {
+                return Err("an IPv6 address needs brackets; write [address]:port".to_owned());
+            }
+            let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+            if host.is_empty() || host.len() > 253 || !host.chars().all(valid) {
+                return Err(format!("{host:?} is no host name"));
+            }
+            (host, port)
+        }
+    };
+    let number = port.parse::<u16>().ok().filter(|number| *number > 0 && !port.starts_with('+'));
+    number.map(|_| ()).ok_or_else(|| format!("{port:?} is no port of {host:?}; write a number from 1 to 65535"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_form_is_read() {
+        for text in [
+            "redis:6379",
+            "redis.default.svc.cluster.local:6379",
+            "10.0.0.1:6379",
+            "[::1]:6379",
+            "redis://redis:6379",
+            "redis://redis:6379/3",
+            "rediss://redis.example:6380",
+            "redis+sentinel://a:26379,b:26379,c:26379/mymaster",
+            "redis+cluster://a:6379,b:6379",
+        ] {
+            assert_eq!(Address::parse(text).map(|a| a.to_string()), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, part) in [
+            ("", "no port"),
+            ("redis", "no port"),
+            ("redis://redis", "no port"),
+            (":6379", "no host name"),
+            ("redis:", "no port of"),
+            ("redis:0", "1 to 65535"),
+            ("redis:+1", "1 to 65535"),
+            ("redis:65536", "1 to 65535"),
+            ("redis:6379/0", "redis:// URL"),
+            ("::1:6379", "brackets"),
+            ("[::1:6379", "not closed"),
+            ("redis://user:secret@redis:6379", "credentials"),
+            ("redis://:secret@redis:6379", "credentials"),
+            ("user@redis:6379", "credentials"),
+            ("redis://redis:6379?password=x", "password"),
+            ("http://redis:6379", "scheme"),
+            ("redis://a:1,b:2", "several hosts"),
+            ("redis:6379\n", "contains"),
+            ("re dis:6379", "contains"),
+            ("rédis🦀:6379", "no host name"),
+        ] {
+            let error = Address::parse(text).unwrap_err();
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics_and_what_passes_has_no_credentials(text in "\\PC{0,40}|(redis|rediss|http)://\\PC{0,30}") {
+            if let Ok(address) = Address::parse(&text) {
+                proptest::prop_assert!(!address.as_str().contains('@'));
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Policies: what they are, and reading them from annotations and custom resources.
+//!
+//! Everything here is pure. [`resolve`] says which policy applies to a workload; the rest of the crate works from the
+//! [`ScalingPolicy`] that comes of it, whatever it was written in.
+
+mod address;
+mod annotations;
+mod custom_resource;
+mod fields;
+mod metadata;
+mod model;
+pub mod names;
+mod problem;
+mod resolve;
+
+pub use address::Address;
+pub use annotations::{OptIn, annotation_path, from_annotations, opt_in};
+pub use custom_resource::CustomResource;
+pub use fields::parse_duration;
+pub use metadata::{ControllerRef, CrKind, Metadata};
+pub use model::{Parsed, RedisStorage, ScalingPolicy, SecretRef, SessionStorage, Transport};
+pub use problem::{CodeWord, Fault, Problem};
+pub use resolve::{Resolved, Role, WorkloadKind, resolve};

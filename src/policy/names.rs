@@ -1,0 +1,60 @@
+//! The names that users see: annotations, environment variables, groups, containers.
+
+/// The API group of ToolHive's custom resources.
+pub const TOOLHIVE_GROUP: &str = "toolhive.stacklok.dev";
+/// The versions of [`TOOLHIVE_GROUP`] that Berth reads, the preferred one first.
+pub const TOOLHIVE_VERSIONS: [&str; 2] = ["v1beta1", "v1alpha1"];
+
+/// Prefix of every annotation that Berth reads or writes.
+pub const ANNOTATION_PREFIX: &str = "berth.dev/";
+/// Opts a workload in (`enabled`) or out (`disabled`).
+pub const INJECT: &str = "berth.dev/inject";
+/// Desired replica count.
+pub const REPLICAS: &str = "berth.dev/replicas";
+/// `memory` or `redis`.
+pub const SESSION_PROVIDER: &str = "berth.dev/session-provider";
+/// Where the session store is: `host:port` or a Redis URL.
+pub const SESSION_ADDRESS: &str = "berth.dev/session-address";
+/// Number of the Redis database.
+pub const SESSION_DB: &str = "berth.dev/session-db";
+/// Prefix of the session store's keys.
+pub const SESSION_KEY_PREFIX: &str = "berth.dev/session-key-prefix";
+/// `NAME/KEY` of the Secret entry that holds the Redis password.
+pub const SESSION_PASSWORD_SECRET: &str = "berth.dev/session-password-secret";
+/// MCP transport of the server.
+pub const TRANSPORT: &str = "berth.dev/transport";
+/// Seconds that pods get to end.
+pub const GRACE_PERIOD: &str = "berth.dev/termination-grace-period-seconds";
+/// Name of the container that holds the sessions.
+pub const CONTAINER: &str = "berth.dev/container";
+/// Sessions that a proxy keeps in its local cache.
+pub const SESSION_CACHE_SIZE: &str = "berth.dev/session-cache-size";
+/// How long an unused session lives.
+pub const SESSION_TTL: &str = "berth.dev/session-ttl";
+/// Berth's own record of the env entries that it added, as `CONTAINER/NAME`, comma separated.
+pub const INJECTED_ENV: &str = "berth.dev/injected-env";
+
+/// kubectl's annotation on pods that names the container meant when none is named.
+pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Pod-template annotation that carries the generation stamp.
+pub const STAMP: &str = "toolhive.stacklok.dev/mcpserver-generation";
+/// Downward-API path of [`STAMP`].
+pub const STAMP_FIELD_PATH: &str = "metadata.annotations['toolhive.stacklok.dev/mcpserver-generation']";
+/// Environment variable through which a pod learns its own stamp.
+pub const GENERATION_ENV: &str = "THV_MCPSERVER_GENERATION";
+/// Environment variable that holds the Redis password.
+pub const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
+
+/// Container of an MCPServer's Deployment: the session proxy.
+pub const TOOLHIVE_CONTAINER: &str = "toolhive";
+/// Container of a VirtualMCPServer's Deployment.
+pub const VMCP_CONTAINER: &str = "vmcp";
+/// Field manager of ToolHive's operator.
+pub const THV_OPERATOR: &str = "thv-operator";
+
+/// Grace period where neither policy nor template names one; Kubernetes' own default.
+pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
+/// Session cache size where none is named.
+pub const DEFAULT_SESSION_CACHE_SIZE: u32 = 1000;
+/// Session lifetime where none is named.
+pub const DEFAULT_SESSION_TTL: std::time::Duration = std::time::Duration::from_secs(2 * 60 * 60);
