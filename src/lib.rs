@@ -1,4 +1,5 @@
 //! Berth makes session-holding servers safe to scale on Kubernetes.
 
+pub mod admission;
 pub mod cli;
 pub mod policy;

@@ -23,10 +23,7 @@ pub enum CliError {
 impl CliError {
     /// An error of the input or the arguments.
     pub fn new(message: impl Display) -> Self {
-        Self::Input {
-            message: message.to_string(),
-            help: None,
-        }
+        Self::Input { message: message.to_string(), help: None }
     }
 
     /// A file that cannot be read.
@@ -38,26 +35,16 @@ impl CliError {
     #[must_use]
     pub fn help(self, advice: impl Display) -> Self {
         match self {
-            Self::Input { message, .. } => Self::Input {
-                message,
-                help: Some(advice.to_string()),
-            },
+            Self::Input { message, .. } => Self::Input { message, help: Some(advice.to_string()) },
             output @ Self::Output(_) => output,
         }
     }
 
     /// Writes it as people see it: `error: …`, then `help: …` on a line of its own.
     pub(super) fn report(&self, to: &mut dyn Write, colour: bool) -> io::Result<()> {
-        let (red, cyan, reset) = if colour {
-            ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m")
-        } else {
-            ("", "", "")
-        };
+        let (red, cyan, reset) = if colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
         writeln!(to, "{red}error:{reset} {self}")?;
-        if let Self::Input {
-            help: Some(help), ..
-        } = self
-        {
+        if let Self::Input { help: Some(help), .. } = self {
             writeln!(to, "{cyan}help:{reset} {help}")?;
         }
         Ok(())

@@ -69,9 +69,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
         // `berth crds | head -1`: the reader has what it wanted.
-        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             // What was printed before the error comes before it. Where that fails too, the error says why.
             let _ = out.flush();
@@ -101,13 +99,9 @@ mod tests {
     #[test]
     fn every_command_shows_examples() {
         for command in Cli::command().get_subcommands() {
-            let help = command
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(
-                help.contains("EXAMPLES")
-                    && help.contains(&format!("berth {}", command.get_name())),
+                help.contains("EXAMPLES") && help.contains(&format!("berth {}", command.get_name())),
                 "`berth {} --help` has no EXAMPLES",
                 command.get_name()
             );

@@ -22,10 +22,7 @@ impl Output {
 
     /// Any writer.
     pub fn new(writer: impl Write + Send + 'static, colour: bool) -> Self {
-        Self {
-            writer: Box::new(writer),
-            colour,
-        }
+        Self { writer: Box::new(writer), colour }
     }
 
     /// Whether what is printed may carry ANSI colours.
