@@ -1,1 +1,33 @@
-//! A real Kubernetes control plane for the tests.
+//! A real Kubernetes control plane for the tests: etcd, kube-apiserver and, where wanted,
+//! kube-controller-manager, on loopback, ready in about three seconds, gone when dropped.
+//!
+//! Nothing is needed but Go and Cargo: the programs are built once from Go modules and cached
+//! ([`Binaries`]). These variables change where they come from:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `KUBEBUILDER_ASSETS` | directory of programs (as envtest has them) to use before building any |
+//! | `BERTH_TEST_KUBECONFIG`, else `KUBECONFIG` | kubeconfig of a cluster to use instead of starting one |
+//! | `BERTH_TEST_WEBHOOK_HOST` | address at which that cluster reaches this machine (default 127.0.0.1) |
+//! | `BERTH_TEST_KEEP` | when not empty: keep the directories of runs that ended, with all logs |
+//!
+//! The children of a process end with it, also when it is killed ([`Process`]).
+
+mod binaries;
+mod certificates;
+mod control_plane;
+mod error;
+mod http;
+mod kubectl;
+mod process;
+mod run_dir;
+mod service_account;
+mod wait;
+
+pub use binaries::Binaries;
+pub use control_plane::{ControlPlane, ControlPlaneOptions};
+pub use error::{Error, Result};
+pub use http::{HttpResponse, http_get};
+pub use kubectl::{Kubectl, Output};
+pub use process::Process;
+pub use wait::wait_for;

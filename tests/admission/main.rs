@@ -1,0 +1,35 @@
+//! Berth in front of a real API server, seen through kubectl.
+//!
+//! One control plane and one Berth serve all trials, which run in parallel, each in a namespace of
+//! its own. A subject is a file with `pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial>`,
+//! named in [`SUBJECTS`].
+
+mod context;
+mod smoke;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::context::Context;
+
+type Subject = fn(&Arc<Context>) -> Vec<Trial>;
+
+/// The files with trials.
+const SUBJECTS: &[Subject] = &[smoke::trials];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let ctx = Arc::new(Context::default());
+    let trials = SUBJECTS.iter().flat_map(|trials| trials(&ctx)).collect();
+    if !arguments.list
+        && let Err(error) = ctx.start()
+    {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(ctx);
+    conclusion.exit_code()
+}

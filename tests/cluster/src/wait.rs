@@ -1,0 +1,33 @@
+//! Waiting for a condition instead of for a while.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{Error, Result};
+
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Asks `condition` until it gives a value, for at most `bound`; `what` completes the sentence
+/// "did not see …" when it never does. An error of `condition` ends the wait at once.
+///
+/// # Errors
+/// When the time is over, or what `condition` fails with.
+pub fn wait_for<T>(
+    what: &str,
+    bound: Duration,
+    mut condition: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition()? {
+            return Ok(value);
+        }
+        if start.elapsed() >= bound {
+            return Err(Error::new(format!(
+                "did not see {what} in {} s",
+                bound.as_secs_f32()
+            )));
+        }
+        thread::sleep(PAUSE);
+    }
+}
