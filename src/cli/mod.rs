@@ -9,11 +9,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod certs;
 mod completions;
+mod crds;
 mod error;
+mod format;
 mod output;
+mod webhook_config;
 
 pub use error::CliError;
+pub use format::Format;
 pub use output::Output;
 
 /// Makes session-holding servers safe to scale on Kubernetes.
@@ -30,7 +35,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Certs(certs::Args),
     Completions(completions::Args),
+    Crds(crds::Args),
+    WebhookConfig(webhook_config::Args),
 }
 
 /// How a command that did its work ended.
@@ -45,7 +53,10 @@ pub enum Outcome {
 impl Cli {
     fn run(self, out: &mut Output) -> Result<Outcome, CliError> {
         match self.command {
+            Command::Certs(args) => args.run(out),
             Command::Completions(args) => args.run(out),
+            Command::Crds(args) => args.run(out),
+            Command::WebhookConfig(args) => args.run(out),
         }
     }
 }
