@@ -33,6 +33,11 @@ pub struct CrQuery {
     pub min_generation: i64,
 }
 
+impl CrQuery {
+    /// A `min_generation` that no cached copy has: asks for a live one.
+    pub const LIVE: i64 = i64::MAX;
+}
+
 /// Names a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadQuery {

@@ -1,14 +1,23 @@
 //! Admission: a review and what is known of the cluster in, a verdict out. Pure and synchronous.
 
+mod draft;
 mod facts;
+mod mutate;
 mod review;
+pub mod stamp;
+mod target;
+mod template;
+mod validate;
 mod verdict;
+mod workload;
 
 pub use facts::{Answer, CrQuery, Facts, LiveSpec, LiveWorkload, Need, WorkloadQuery};
 pub use review::{GroupResource, GroupVersionKind, Operation, Review, ReviewError};
+pub use target::{Scalable, Target};
 pub use verdict::{Outcome, Reason, Refusal, Verdict};
 
 use crate::policy::RedisStorage;
+use workload::Interrupt;
 
 /// Which of the two webhooks is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +52,28 @@ pub struct Settings {
 /// The [`Need`], when something has to be looked up first: find it, add it to `facts`, call again. A decision needs at
 /// most three things.
 pub fn decide(webhook: Webhook, review: &Review<'_>, facts: &Facts, settings: &Settings) -> Result<Verdict, Need> {
-    let _ = (webhook, review, facts, settings);
-    Ok(Verdict::allow())
+    let Some(target) = Target::of(review) else { return Ok(Verdict::allow()) };
+    let decided = match (review.operation, webhook, target) {
+        // Nothing is lost when an object goes, and a connection writes none.
+        (Operation::Delete | Operation::Connect, _, _) => Ok(Verdict::allow()),
+        (Operation::Unknown, _, target) => Ok(unknown_operation(target)),
+        (_, Webhook::Mutate, Target::Workload(kind)) => mutate::workload(kind, review, facts),
+        (_, Webhook::Mutate, _) => Ok(Verdict::allow()),
+        (_, Webhook::Validate, Target::Workload(kind)) => validate::workload(kind, review, facts),
+        (_, Webhook::Validate, Target::CustomResource(kind)) => {
+            validate::custom_resource(kind, review, facts, settings)
+        }
+        (_, Webhook::Validate, Target::Scale(of)) => validate::scale(of, review, facts),
+        (_, Webhook::Validate, Target::Autoscaler) => validate::autoscaler(review, facts),
+    };
+    match decided {
+        Ok(verdict) => Ok(verdict),
+        Err(Interrupt::Done(verdict)) => Ok(verdict),
+        Err(Interrupt::Need(need)) => Err(need),
+    }
+}
+
+fn unknown_operation(target: Target) -> Verdict {
+    let sentence = format!("the review of this {} names no operation that Berth knows", target.as_str());
+    Verdict::refuse(400, Reason::BadRequest, None, &sentence)
 }

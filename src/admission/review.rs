@@ -33,8 +33,10 @@ pub enum Operation {
     Update,
     /// The object goes.
     Delete,
-    /// A connection to a subresource, or an operation that this version does not know.
-    Other,
+    /// A connection to a subresource.
+    Connect,
+    /// One that no version of the API has.
+    Unknown,
 }
 
 impl Operation {
@@ -45,7 +47,8 @@ impl Operation {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
-            Self::Other => "OTHER",
+            Self::Connect => "CONNECT",
+            Self::Unknown => "UNKNOWN",
         }
     }
 }
@@ -155,7 +158,8 @@ impl<'a> Review<'a> {
                 "CREATE" => Operation::Create,
                 "UPDATE" => Operation::Update,
                 "DELETE" => Operation::Delete,
-                _ => Operation::Other,
+                "CONNECT" => Operation::Connect,
+                _ => Operation::Unknown,
             },
             object: request.object.filter(|object| object.get() != "null"),
             old_object: request.old_object.filter(|object| object.get() != "null"),

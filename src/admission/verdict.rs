@@ -39,6 +39,8 @@ pub struct Refusal {
     pub message: String,
     /// The fields at fault; kubectl prints these as one clean line.
     pub problems: Vec<Problem>,
+    /// The kind that the message is about, where that is not the review's.
+    pub about: Option<&'static str>,
 }
 
 /// Reasons of the API's `Status` that Berth gives.
@@ -78,7 +80,14 @@ impl Verdict {
         let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let word = problems.first().map(|problem| problem.word);
         Self {
-            outcome: Outcome::Refused(Refusal { code: 422, reason: Reason::Invalid, word, message, problems }),
+            outcome: Outcome::Refused(Refusal {
+                code: 422,
+                reason: Reason::Invalid,
+                word,
+                message,
+                problems,
+                about: None,
+            }),
             warnings,
         }
     }
@@ -90,8 +99,17 @@ impl Verdict {
             Some(word) => format!("{sentence} [berth:{word}]"),
             None => sentence.to_owned(),
         };
-        let refusal = Refusal { code, reason, word, message, problems: Vec::new() };
+        let refusal = Refusal { code, reason, word, message, problems: Vec::new(), about: None };
         Self { outcome: Outcome::Refused(refusal), warnings: Vec::new() }
+    }
+
+    /// Makes a refusal speak of another kind than the review's: of a scale's parent.
+    #[must_use]
+    pub fn about(mut self, kind: &'static str) -> Self {
+        if let Outcome::Refused(refusal) = &mut self.outcome {
+            refusal.about = Some(kind);
+        }
+        self
     }
 
     /// Whether the write goes through.
@@ -197,7 +215,12 @@ impl<'a> Status<'a> {
             .iter()
             .map(|problem| Cause { reason: problem.cause(), message: problem.message(), field: &problem.field })
             .collect();
-        let details = Details { name: &review.name, group: &review.kind.group, kind: &review.kind.kind, causes };
+        let details = Details {
+            name: &review.name,
+            group: &review.kind.group,
+            kind: refusal.about.unwrap_or(&review.kind.kind),
+            causes,
+        };
         Self {
             status: "Failure",
             code: refusal.code,

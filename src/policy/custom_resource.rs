@@ -62,6 +62,12 @@ impl CustomResource {
         Ok(Self::new(kind, Manifest::deserialize(value)?, default_storage))
     }
 
+    /// Path of one of its fields, for a message about another object.
+    #[must_use]
+    pub fn field(&self, path: &str) -> String {
+        format!("{}({}).{path}", self.kind.as_str(), self.meta.name)
+    }
+
     fn new(kind: CrKind, manifest: Manifest, default_storage: Option<&RedisStorage>) -> Self {
         let parsed = read(kind, &manifest, default_storage);
         Self { kind, meta: manifest.metadata, parsed }

@@ -70,6 +70,12 @@ impl Role {
     pub fn is_owned(self) -> bool {
         self != Self::Annotated
     }
+
+    /// Whether the workload's stamp is the generation of an MCPServer.
+    #[must_use]
+    pub fn has_mcpserver_stamp(self) -> bool {
+        matches!(self, Self::McpServerProxy | Self::McpServerBackend)
+    }
 }
 
 /// The policy of one workload, and where it comes from.
@@ -123,7 +129,7 @@ fn from_owner<'a>(kind: WorkloadKind, meta: &Metadata, owner: &'a CustomResource
     // A problem of the custom resource is refused where the custom resource is written. Here it would name a field that
     // the writer of the workload cannot mend in this object, so its path says whose it is.
     for problem in &mut parsed.problems {
-        problem.field = format!("{}({}).{}", owner.kind.as_str(), owner.meta.name, problem.field);
+        problem.field = owner.field(&problem.field);
     }
     let conflicts = if annotated { conflicts(meta, owner, &parsed.policy) } else { Vec::new() };
     Resolved { role, parsed, owner: Some(owner), conflicts }

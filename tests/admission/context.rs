@@ -14,10 +14,7 @@ pub(crate) struct Context {
 impl Context {
     /// Starts everything; what the accessors below give exists from here on.
     pub(crate) fn start(&self) -> Result<()> {
-        let options = ControlPlaneOptions {
-            controller_manager: true,
-            audit: true,
-        };
+        let options = ControlPlaneOptions { controller_manager: true, audit: true };
         let cluster = ControlPlane::start(&options)?;
         self.cluster.get_or_init(|| cluster);
         Ok(())

@@ -12,20 +12,10 @@ use std::time::{Duration, Instant};
 use crate::{Error, Result, wait_for};
 
 const KUBERNETES: &str = "v1.34.4";
-const PROGRAMS: [&str; 7] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-proxy",
-    "kube-scheduler",
-    "kubectl",
-    "kubelet",
-];
-const SOURCES: [&str; 3] = [
-    include_str!("../kube/go.mod"),
-    include_str!("../kube/go.sum"),
-    include_str!("../kube/main.go"),
-];
+const PROGRAMS: [&str; 7] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"];
+const SOURCES: [&str; 3] =
+    [include_str!("../kube/go.mod"), include_str!("../kube/go.sum"), include_str!("../kube/main.go")];
 const BUILD_BOUND: Duration = Duration::from_secs(3600);
 const REPORT_EVERY: Duration = Duration::from_secs(15);
 
@@ -43,9 +33,7 @@ impl Binaries {
     /// # Errors
     /// When Go is missing, or the build fails.
     pub fn ensure() -> Result<Self> {
-        let assets = env::var_os("KUBEBUILDER_ASSETS")
-            .filter(|dir| !dir.is_empty())
-            .map(PathBuf::from);
+        let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         let binaries = Self { assets };
         for name in ["etcd", "kube-apiserver", "kubectl"] {
             binaries.program(name)?;
@@ -59,12 +47,7 @@ impl Binaries {
     /// # Errors
     /// As [`Binaries::ensure`].
     pub fn program(&self, name: &str) -> Result<PathBuf> {
-        if let Some(found) = self
-            .assets
-            .as_ref()
-            .map(|dir| dir.join(name))
-            .filter(|path| path.exists())
-        {
+        if let Some(found) = self.assets.as_ref().map(|dir| dir.join(name)).filter(|path| path.exists()) {
             return Ok(found);
         }
         Ok(built()?.join(name))
@@ -95,27 +78,16 @@ fn built() -> Result<PathBuf> {
 
 /// `berth-test` in the user's cache directory: outside the tree, so that cleaning keeps it.
 fn cache() -> Result<PathBuf> {
-    let from = |name: &str| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let from = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     from("XDG_CACHE_HOME")
         .or_else(|| from("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("berth-test"))
-        .ok_or_else(|| {
-            Error::new(
-                "neither XDG_CACHE_HOME nor HOME is set; set one of them to an absolute path",
-            )
-        })
+        .ok_or_else(|| Error::new("neither XDG_CACHE_HOME nor HOME is set; set one of them to an absolute path"))
 }
 
 /// Builds aside and renames, so that a build that is interrupted leaves nothing half done in place.
 fn build(cache: &Path, done: &Path) -> Result<()> {
-    for entry in fs::read_dir(cache)
-        .map_err(Error::at("read", cache))?
-        .flatten()
-    {
+    for entry in fs::read_dir(cache).map_err(Error::at("read", cache))?.flatten() {
         if entry.file_name().to_string_lossy().ends_with(".building") {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -133,14 +105,9 @@ fn build(cache: &Path, done: &Path) -> Result<()> {
 fn go_build(output: &Path) -> Result<()> {
     let version = "k8s.io/component-base/version";
     let mut parts = KUBERNETES.trim_start_matches('v').split('.');
-    let (major, minor) = (
-        parts.next().unwrap_or_default(),
-        parts.next().unwrap_or_default(),
-    );
+    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let start = Instant::now();
-    eprintln!(
-        "building Kubernetes {KUBERNETES} for the tests, once: 4 to 10 minutes when nothing is cached"
-    );
+    eprintln!("building Kubernetes {KUBERNETES} for the tests, once: 4 to 10 minutes when nothing is cached");
     let mut go = Command::new("go")
         .args(["build", "-trimpath", "-mod=readonly", "-buildvcs=false", "-ldflags"])
         .arg(format!(
@@ -168,21 +135,15 @@ fn go_build(output: &Path) -> Result<()> {
             reported = start.elapsed();
             eprintln!("building Kubernetes {KUBERNETES}: {} s", reported.as_secs());
         }
-        go.try_wait()
-            .map_err(|cause| Error::new(format!("cannot wait for go: {cause}")))
+        go.try_wait().map_err(|cause| Error::new(format!("cannot wait for go: {cause}")))
     });
     if ended.is_err() {
         let _ = go.kill();
         let _ = go.wait();
     }
     if !ended?.success() {
-        return Err(Error::new(
-            "go build of the test cluster failed; what it printed is above",
-        ));
+        return Err(Error::new("go build of the test cluster failed; what it printed is above"));
     }
-    eprintln!(
-        "built Kubernetes {KUBERNETES} in {} s",
-        start.elapsed().as_secs()
-    );
+    eprintln!("built Kubernetes {KUBERNETES} in {} s", start.elapsed().as_secs());
     Ok(())
 }

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
 use crate::{Error, Result};
@@ -31,15 +30,9 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         write(&file, &params.self_signed(&key)?.pem())?;
-        Ok(Self {
-            issuer: Issuer::new(params, key),
-            file,
-        })
+        Ok(Self { issuer: Issuer::new(params, key), file })
     }
 
     /// The PEM file of the authority's own certificate.
@@ -50,23 +43,13 @@ impl Authority {
     /// A server's certificate for DNS names and IP addresses.
     pub(crate) fn server(&self, name: &str, hosts: &[&str]) -> Result<Certified> {
         let hosts: Vec<_> = hosts.iter().map(|&host| host.to_owned()).collect();
-        self.issue(
-            CertificateParams::new(hosts)?,
-            name,
-            None,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        )
+        self.issue(CertificateParams::new(hosts)?, name, None, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A client's certificate: Kubernetes takes the common name as the user, the organization as
     /// the group.
     pub(crate) fn client(&self, user: &str, group: Option<&str>) -> Result<Certified> {
-        self.issue(
-            CertificateParams::default(),
-            user,
-            group,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        )
+        self.issue(CertificateParams::default(), user, group, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn issue(
@@ -78,27 +61,19 @@ impl Authority {
     ) -> Result<Certified> {
         params.distinguished_name.push(DnType::CommonName, name);
         if let Some(organization) = organization {
-            params
-                .distinguished_name
-                .push(DnType::OrganizationName, organization);
+            params.distinguished_name.push(DnType::OrganizationName, organization);
         }
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Certified {
-            certificate,
-            key: key.serialize_pem(),
-        })
+        Ok(Certified { certificate, key: key.serialize_pem() })
     }
 }
 
 impl Certified {
     /// Writes `NAME.crt` and `NAME.key` in `dir`.
     pub(crate) fn write(&self, dir: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
-        let (certificate, key) = (
-            dir.join(format!("{name}.crt")),
-            dir.join(format!("{name}.key")),
-        );
+        let (certificate, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         write(&certificate, &self.certificate)?;
         write(&key, &self.key)?;
         Ok((certificate, key))
@@ -108,10 +83,7 @@ impl Certified {
 /// Writes the key pair that service account tokens are signed and checked with.
 pub(crate) fn service_account_keys(dir: &Path) -> Result<(PathBuf, PathBuf)> {
     let key = KeyPair::generate()?;
-    let (private, public) = (
-        dir.join("service-accounts.key"),
-        dir.join("service-accounts.pub"),
-    );
+    let (private, public) = (dir.join("service-accounts.key"), dir.join("service-accounts.pub"));
     write(&private, &key.serialize_pem())?;
     write(&public, &key.public_key_pem())?;
     Ok((private, public))

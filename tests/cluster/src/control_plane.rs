@@ -15,7 +15,8 @@ use crate::{Binaries, Error, Kubectl, Process, Result, wait_for};
 const READY: Duration = Duration::from_secs(60);
 /// Another process may take a port between its choice and its use.
 const ATTEMPTS: usize = 3;
-const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n";
+const AUDIT_POLICY: &str =
+    "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n";
 
 /// What to start.
 #[derive(Debug, Clone, Default)]
@@ -50,11 +51,7 @@ impl ControlPlane {
         let binaries = Binaries::ensure()?;
         let given = ["BERTH_TEST_KUBECONFIG", "KUBECONFIG"]
             .into_iter()
-            .find_map(|name| {
-                env::var_os(name)
-                    .filter(|value| !value.is_empty())
-                    .map(|value| (name, value))
-            });
+            .find_map(|name| env::var_os(name).filter(|value| !value.is_empty()).map(|value| (name, value)));
         if let Some((variable, kubeconfig)) = given {
             return Self::connect(&binaries, variable, Path::new(&kubeconfig));
         }
@@ -72,30 +69,13 @@ impl ControlPlane {
 
     fn connect(binaries: &Binaries, variable: &str, kubeconfig: &Path) -> Result<Self> {
         let run_dir = RunDir::new()?;
-        let kubectl = Kubectl::new(
-            binaries.program("kubectl")?,
-            kubeconfig.to_owned(),
-            run_dir.path().to_owned(),
-        );
+        let kubectl = Kubectl::new(binaries.program("kubectl")?, kubeconfig.to_owned(), run_dir.path().to_owned());
         let read = |field: &str| -> Result<String> {
-            let template =
-                format!("go-template={{{{with index .clusters 0}}}}{{{{{field}}}}}{{{{end}}}}");
-            kubectl
-                .run(&[
-                    "config",
-                    "view",
-                    "--minify",
-                    "--raw",
-                    "--flatten",
-                    "-o",
-                    &template,
-                ])?
-                .ok()
+            let template = format!("go-template={{{{with index .clusters 0}}}}{{{{{field}}}}}{{{{end}}}}");
+            kubectl.run(&["config", "view", "--minify", "--raw", "--flatten", "-o", &template])?.ok()
         };
         let server = read(".cluster.server")?;
-        eprintln!(
-            "{variable} is set: the tests use the cluster at {server}, and change its webhooks and CRDs"
-        );
+        eprintln!("{variable} is set: the tests use the cluster at {server}, and change its webhooks and CRDs");
         let ca_file = run_dir.path().join("ca.crt");
         let ca = read("index .cluster \"certificate-authority-data\" | base64decode")?;
         fs::write(&ca_file, ca).map_err(Error::at("write", &ca_file))?;
@@ -122,23 +102,10 @@ impl ControlPlane {
 
         let etcd = start_etcd(binaries, dir, etcd_port, etcd_peer_port)?;
         let audit_log = options.audit.then(|| dir.join("audit.log"));
-        let api_server = start_api_server(
-            binaries,
-            dir,
-            &authority,
-            &keys,
-            (etcd_port, port),
-            audit_log.as_deref(),
-        )?;
+        let api_server = start_api_server(binaries, dir, &authority, &keys, (etcd_port, port), audit_log.as_deref())?;
 
         let admin = authority.client("admin", Some("system:masters"))?;
-        let kubeconfig = write_kubeconfig(
-            dir,
-            "admin",
-            &server,
-            authority.file(),
-            &Credentials::Certificate(&admin),
-        )?;
+        let kubeconfig = write_kubeconfig(dir, "admin", &server, authority.file(), &Credentials::Certificate(&admin))?;
         let kubectl = Kubectl::new(binaries.program("kubectl")?, kubeconfig, dir.to_owned());
         let mut processes = vec![api_server, etcd];
         wait_for("a ready API server", READY, || {
@@ -146,31 +113,18 @@ impl ControlPlane {
                 fail_if_ended(process)?;
             }
             let ready = kubectl.run(&["get", "--raw", "/readyz"])?.success()
-                && kubectl
-                    .run(&["get", "namespace", "default", "-o", "name"])?
-                    .success();
+                && kubectl.run(&["get", "namespace", "default", "-o", "name"])?.success();
             Ok(ready.then_some(()))
         })?;
         if options.controller_manager {
             let user = authority.client("system:kube-controller-manager", None)?;
-            let manager =
-                start_controller_manager(binaries, dir, &authority, &keys.0, &server, &user)?;
+            let manager = start_controller_manager(binaries, dir, &authority, &keys.0, &server, &user)?;
             processes.insert(0, manager);
-            wait_for(
-                "the controller manager's first service account",
-                READY,
-                || {
-                    fail_if_ended(&mut processes[0])?;
-                    let found = kubectl.run(&[
-                        "get",
-                        "serviceaccount",
-                        "default",
-                        "--namespace",
-                        "default",
-                    ])?;
-                    Ok(found.success().then_some(()))
-                },
-            )?;
+            wait_for("the controller manager's first service account", READY, || {
+                fail_if_ended(&mut processes[0])?;
+                let found = kubectl.run(&["get", "serviceaccount", "default", "--namespace", "default"])?;
+                Ok(found.success().then_some(()))
+            })?;
         }
         Ok(Self {
             kubectl,
@@ -238,13 +192,7 @@ impl Drop for ControlPlane {
         }
         for number in 0..self.namespaces.load(Ordering::Relaxed) {
             let name = format!("berth-test-{}-{number}", process::id());
-            let _ = self.kubectl.run(&[
-                "delete",
-                "namespace",
-                &name,
-                "--ignore-not-found",
-                "--wait=false",
-            ]);
+            let _ = self.kubectl.run(&["delete", "namespace", &name, "--ignore-not-found", "--wait=false"]);
         }
     }
 }
@@ -266,11 +214,7 @@ pub(crate) fn write_kubeconfig(
     let user = match credentials {
         Credentials::Certificate(certified) => {
             let (certificate, key) = certified.write(dir, name)?;
-            format!(
-                "client-certificate: {}\n    client-key: {}",
-                certificate.display(),
-                key.display()
-            )
+            format!("client-certificate: {}\n    client-key: {}", certificate.display(), key.display())
         }
         Credentials::Token(token) => format!("token: {token}"),
     };
@@ -305,8 +249,7 @@ pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::new();
     let mut ports = [0; N];
     for port in &mut ports {
-        let failed =
-            |cause: std::io::Error| Error::new(format!("cannot find a free port: {cause}"));
+        let failed = |cause: std::io::Error| Error::new(format!("cannot find a free port: {cause}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
         *port = listener.local_addr().map_err(failed)?.port();
         held.push(listener);
@@ -317,19 +260,14 @@ pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
 fn fail_if_ended(process: &mut Process) -> Result<()> {
     match process.exit_status()? {
         None => Ok(()),
-        Some(status) => Err(Error::new(format!(
-            "{} ended with {status}:\n{}",
-            process.log().display(),
-            process.log_tail()
-        ))),
+        Some(status) => {
+            Err(Error::new(format!("{} ended with {status}:\n{}", process.log().display(), process.log_tail())))
+        }
     }
 }
 
 fn start_etcd(binaries: &Binaries, dir: &Path, port: u16, peer_port: u16) -> Result<Process> {
-    let (client, peer) = (
-        format!("http://127.0.0.1:{port}"),
-        format!("http://127.0.0.1:{peer_port}"),
-    );
+    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
     let data = dir.join("etcd");
     let arguments = [
         format!("--data-dir={}", data.display()),
@@ -353,16 +291,8 @@ fn start_api_server(
     (etcd_port, port): (u16, u16),
     audit_log: Option<&Path>,
 ) -> Result<Process> {
-    let hosts = [
-        "127.0.0.1",
-        "localhost",
-        "kubernetes",
-        "kubernetes.default",
-        "kubernetes.default.svc",
-    ];
-    let (certificate, key) = authority
-        .server("kube-apiserver", &hosts)?
-        .write(dir, "kube-apiserver")?;
+    let hosts = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let (certificate, key) = authority.server("kube-apiserver", &hosts)?.write(dir, "kube-apiserver")?;
     let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
     let mut arguments = vec![
         format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
@@ -384,18 +314,9 @@ fn start_api_server(
     if let Some(log) = audit_log {
         let policy = dir.join("audit-policy.yaml");
         fs::write(&policy, AUDIT_POLICY).map_err(Error::at("write", &policy))?;
-        arguments.extend([
-            file("audit-policy-file", &policy),
-            file("audit-log-path", log),
-        ]);
+        arguments.extend([file("audit-policy-file", &policy), file("audit-log-path", log)]);
     }
-    Process::start(
-        dir,
-        "kube-apiserver",
-        &binaries.program("kube-apiserver")?,
-        arguments,
-        &[],
-    )
+    Process::start(dir, "kube-apiserver", &binaries.program("kube-apiserver")?, arguments, &[])
 }
 
 fn start_controller_manager(
@@ -407,19 +328,10 @@ fn start_controller_manager(
     user: &Certified,
 ) -> Result<Process> {
     let credentials = Credentials::Certificate(user);
-    let kubeconfig = write_kubeconfig(
-        dir,
-        "controller-manager",
-        server,
-        authority.file(),
-        &credentials,
-    )?;
+    let kubeconfig = write_kubeconfig(dir, "controller-manager", server, authority.file(), &credentials)?;
     let arguments = [
         format!("--kubeconfig={}", kubeconfig.display()),
-        format!(
-            "--service-account-private-key-file={}",
-            service_account_key.display()
-        ),
+        format!("--service-account-private-key-file={}", service_account_key.display()),
         format!("--root-ca-file={}", authority.file().display()),
         "--use-service-account-credentials=true".to_owned(),
         "--leader-elect=false".to_owned(),

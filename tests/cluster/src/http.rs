@@ -22,8 +22,7 @@ pub struct HttpResponse {
 /// # Errors
 /// When nobody answers within five seconds, or what answers is not HTTP.
 pub fn http_get(address: SocketAddr, path: &str) -> Result<HttpResponse> {
-    let failed =
-        |cause: std::io::Error| Error::new(format!("cannot get http://{address}{path}: {cause}"));
+    let failed = |cause: std::io::Error| Error::new(format!("cannot get http://{address}{path}: {cause}"));
     let mut stream = TcpStream::connect_timeout(&address, BOUND).map_err(failed)?;
     stream.set_read_timeout(Some(BOUND)).map_err(failed)?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").map_err(failed)?;
@@ -31,17 +30,8 @@ pub fn http_get(address: SocketAddr, path: &str) -> Result<HttpResponse> {
     stream.read_to_end(&mut answer).map_err(failed)?;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| {
-        Error::new(format!(
-            "http://{address}{path} did not answer with HTTP: {head}"
-        ))
-    })?;
-    Ok(HttpResponse {
-        status,
-        body: body.to_owned(),
-    })
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status =
+        status.ok_or_else(|| Error::new(format!("http://{address}{path} did not answer with HTTP: {head}")))?;
+    Ok(HttpResponse { status, body: body.to_owned() })
 }

@@ -40,10 +40,7 @@ impl Output {
         if self.success() {
             return Ok(self.stdout);
         }
-        Err(Error::new(format!(
-            "{} ended with {}: {}{}",
-            self.command, self.status, self.stdout, self.stderr
-        )))
+        Err(Error::new(format!("{} ended with {}: {}{}", self.command, self.status, self.stdout, self.stderr)))
     }
 }
 
@@ -59,28 +56,17 @@ pub struct Kubectl {
 impl Kubectl {
     /// `program` with `kubeconfig`; `home` holds its caches.
     pub(crate) fn new(program: PathBuf, kubeconfig: PathBuf, home: PathBuf) -> Self {
-        Self {
-            program,
-            kubeconfig,
-            home,
-            namespace: None,
-        }
+        Self { program, kubeconfig, home, namespace: None }
     }
 
     /// The same, with `--namespace` in each command.
     pub fn in_namespace(&self, namespace: &str) -> Self {
-        Self {
-            namespace: Some(namespace.to_owned()),
-            ..self.clone()
-        }
+        Self { namespace: Some(namespace.to_owned()), ..self.clone() }
     }
 
     /// The same, as whoever `kubeconfig` says.
     pub fn with_kubeconfig(&self, kubeconfig: &Path) -> Self {
-        Self {
-            kubeconfig: kubeconfig.to_owned(),
-            ..self.clone()
-        }
+        Self { kubeconfig: kubeconfig.to_owned(), ..self.clone() }
     }
 
     /// The kubeconfig that it uses.
@@ -102,11 +88,7 @@ impl Kubectl {
     /// As [`Kubectl::run`].
     pub fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Result<Output> {
         let mut command = Command::new(&self.program);
-        command
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .env("HOME", &self.home)
-            .env_remove("KUBECONFIG");
+        command.arg("--kubeconfig").arg(&self.kubeconfig).env("HOME", &self.home).env_remove("KUBECONFIG");
         if let Some(namespace) = &self.namespace {
             command.args(["--namespace", namespace]);
         }
@@ -127,23 +109,16 @@ impl Kubectl {
     /// # Errors
     /// When there is none.
     pub fn get_json(&self, what: &str) -> Result<Value> {
-        let text = self
-            .run(&["get", what, "-o", "json", "--show-managed-fields"])?
-            .ok()?;
-        serde_json::from_str(&text)
-            .map_err(|cause| Error::new(format!("kubectl get {what} printed no JSON: {cause}")))
+        let text = self.run(&["get", what, "-o", "json", "--show-managed-fields"])?.ok()?;
+        serde_json::from_str(&text).map_err(|cause| Error::new(format!("kubectl get {what} printed no JSON: {cause}")))
     }
 }
 
 /// Runs `command` with `stdin`, reading both its outputs meanwhile.
 pub(crate) fn run_to_end(mut command: Command, name: &str, stdin: &str) -> Result<Output> {
     let failed = |cause: std::io::Error| Error::new(format!("cannot run {name}: {cause}"));
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
     let (input, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     thread::scope(|scope| {
         let stdout = scope.spawn(|| read(stdout));
@@ -152,9 +127,7 @@ pub(crate) fn run_to_end(mut command: Command, name: &str, stdin: &str) -> Resul
             // A command that fails early does not read all; what it printed says more than this.
             let _ = input.map(|mut input| input.write_all(stdin.as_bytes()));
         });
-        let ended = wait_for(&format!("the end of {name}"), BOUND, || {
-            child.try_wait().map_err(failed)
-        });
+        let ended = wait_for(&format!("the end of {name}"), BOUND, || child.try_wait().map_err(failed));
         if ended.is_err() {
             let _ = child.kill();
             let _ = child.wait();

@@ -60,19 +60,12 @@ impl Process {
         let log = dir.join(format!("{name}.log"));
         let pid_file = dir.join(format!("{name}.pid"));
         if !program.exists() {
-            return Err(Error::new(format!(
-                "there is no program {}",
-                program.display()
-            )));
+            return Err(Error::new(format!("there is no program {}", program.display())));
         }
         if pid_file.exists() {
             fs::remove_file(&pid_file).map_err(Error::at("remove", &pid_file))?;
         }
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .map_err(Error::at("write", &log))?;
+        let output = File::options().create(true).append(true).open(&log).map_err(Error::at("write", &log))?;
         let errors = output.try_clone().map_err(Error::at("write", &log))?;
         let mut supervisor = Command::new("sh")
             .args(["-c", SUPERVISOR, name])
@@ -87,17 +80,9 @@ impl Process {
             .spawn()
             .map_err(Error::at("start", program))?;
         let orders = supervisor.stdin.take();
-        let mut process = Self {
-            name: name.to_owned(),
-            supervisor,
-            orders,
-            pid: 0,
-            log,
-        };
+        let mut process = Self { name: name.to_owned(), supervisor, orders, pid: 0, log };
         process.pid = wait_for("the pid of a new process", GRACE, || {
-            Ok(fs::read_to_string(&pid_file)
-                .ok()
-                .and_then(|text| text.trim().parse().ok()))
+            Ok(fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok()))
         })?;
         Ok(process)
     }
@@ -124,9 +109,7 @@ impl Process {
     /// # Errors
     /// When it cannot be asked.
     pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
-        self.supervisor
-            .try_wait()
-            .map_err(|cause| Error::new(format!("cannot wait for {}: {cause}", self.name)))
+        self.supervisor.try_wait().map_err(|cause| Error::new(format!("cannot wait for {}: {cause}", self.name)))
     }
 
     /// Sends a signal by its name without SIG, as in `TERM`; nothing happens when the program has

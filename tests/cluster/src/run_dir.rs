@@ -27,10 +27,7 @@ impl RunDir {
         // Held while directories come and go, so that no one's new directory looks abandoned.
         let door = open(&base.join("lock"))?;
         door.lock().map_err(Error::at("lock", &base))?;
-        for entry in fs::read_dir(&base)
-            .map_err(Error::at("read", &base))?
-            .flatten()
-        {
+        for entry in fs::read_dir(&base).map_err(Error::at("read", &base))?.flatten() {
             if entry.path().is_dir() {
                 remove_if_abandoned(&entry.path());
             }
@@ -40,10 +37,7 @@ impl RunDir {
         private_dir(&path)?;
         let owner = open(&path.join("owner"))?;
         owner.lock().map_err(Error::at("lock", &path))?;
-        Ok(Self {
-            path,
-            _owner: owner,
-        })
+        Ok(Self { path, _owner: owner })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -61,11 +55,7 @@ impl Drop for RunDir {
 
 /// Makes a directory that only its owner may enter.
 pub(crate) fn private_dir(path: &Path) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Error::at("make", path))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::at("make", path))
 }
 
 /// `berth-test-UID` in the directory for temporary files. One that another user made is refused:
@@ -77,21 +67,13 @@ fn base() -> Result<PathBuf> {
     private_dir(&base)?;
     let metadata = fs::symlink_metadata(&base).map_err(Error::at("read", &base))?;
     if !metadata.is_dir() || metadata.uid() != uid || metadata.mode() & 0o077 != 0 {
-        return Err(Error::new(format!(
-            "{} is open to others; remove it, or set TMPDIR",
-            base.display()
-        )));
+        return Err(Error::new(format!("{} is open to others; remove it, or set TMPDIR", base.display())));
     }
     Ok(base)
 }
 
 fn open(path: &Path) -> Result<File> {
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(Error::at("open", path))
+    File::options().create(true).truncate(false).write(true).open(path).map_err(Error::at("open", path))
 }
 
 fn remove_if_abandoned(dir: &Path) {
@@ -109,33 +91,17 @@ fn remove_if_abandoned(dir: &Path) {
 /// A process outlives its owner only when its supervisor was killed too. Its environment says
 /// whether a process id still means the process that the file `NAME.pid` was written for.
 fn end_processes_of(dir: &Path) {
-    for pid_file in fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-    {
-        if pid_file
-            .extension()
-            .is_none_or(|extension| extension != "pid")
-        {
+    for pid_file in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if pid_file.extension().is_none_or(|extension| extension != "pid") {
             continue;
         }
-        let Some(pid) = fs::read_to_string(&pid_file)
-            .ok()
-            .and_then(|text| text.trim().parse::<u32>().ok())
-        else {
+        let Some(pid) = fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok()) else {
             continue;
         };
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mark = format!("PID_FILE={}", pid_file.display());
-        if environment
-            .split(|&byte| byte == 0)
-            .any(|variable| variable == mark.as_bytes())
-        {
-            let _ = process::Command::new("sh")
-                .args(["-c", "kill -s KILL \"$0\"", &pid.to_string()])
-                .status();
+        if environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes()) {
+            let _ = process::Command::new("sh").args(["-c", "kill -s KILL \"$0\"", &pid.to_string()]).status();
         }
     }
 }

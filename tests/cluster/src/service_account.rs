@@ -11,18 +11,8 @@ impl ControlPlane {
     /// # Errors
     /// When there is no such service account.
     pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
-        let token = self
-            .kubectl()
-            .in_namespace(namespace)
-            .run(&["create", "token", name, "--duration=8h"])?
-            .ok()?;
+        let token = self.kubectl().in_namespace(namespace).run(&["create", "token", name, "--duration=8h"])?.ok()?;
         let file = format!("{namespace}.{name}");
-        write_kubeconfig(
-            self.dir(),
-            &file,
-            self.server(),
-            self.ca_file(),
-            &Credentials::Token(token.trim()),
-        )
+        write_kubeconfig(self.dir(), &file, self.server(), self.ca_file(), &Credentials::Token(token.trim()))
     }
 }

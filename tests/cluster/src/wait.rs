@@ -12,21 +12,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// When the time is over, or what `condition` fails with.
-pub fn wait_for<T>(
-    what: &str,
-    bound: Duration,
-    mut condition: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub fn wait_for<T>(what: &str, bound: Duration, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
         if let Some(value) = condition()? {
             return Ok(value);
         }
         if start.elapsed() >= bound {
-            return Err(Error::new(format!(
-                "did not see {what} in {} s",
-                bound.as_secs_f32()
-            )));
+            return Err(Error::new(format!("did not see {what} in {} s", bound.as_secs_f32())));
         }
         thread::sleep(PAUSE);
     }

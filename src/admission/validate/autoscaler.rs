@@ -1,0 +1,77 @@
+//! HorizontalPodAutoscalers that point at something of Berth's.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::findings::{Count, Finding, judge_count, verdict};
+use super::scale::parent;
+use crate::admission::facts::Facts;
+use crate::admission::mutate::missing;
+use crate::admission::review::{Operation, Review};
+use crate::admission::target::Scalable;
+use crate::admission::verdict::Verdict;
+use crate::admission::workload::{Interrupt, unreadable};
+use crate::policy::{CrKind, Metadata, WorkloadKind, names::TOOLHIVE_GROUP};
+
+const KIND: &str = "HorizontalPodAutoscaler";
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Autoscaler {
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    scale_target_ref: TargetRef,
+    max_replicas: i64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct TargetRef {
+    api_version: String,
+    kind: String,
+    name: String,
+}
+
+impl Autoscaler {
+    fn target(&self) -> Option<(Scalable, &str)> {
+        let target = &self.spec.scale_target_ref;
+        let of = match target.api_version.split_once('/').map(|(group, _)| group) {
+            Some("apps") => WorkloadKind::from_kind(&target.kind).map(Scalable::Workload),
+            Some(TOOLHIVE_GROUP) => CrKind::from_kind(&target.kind).map(Scalable::CustomResource),
+            _ => None,
+        };
+        of.map(|of| (of, target.name.as_str()))
+    }
+}
+
+/// Judges a write of an autoscaler: what it may scale to, it will.
+pub(in crate::admission) fn autoscaler(review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
+    let read =
+        |object: &RawValue| serde_json::from_str::<Autoscaler>(object.get()).map_err(|error| unreadable(KIND, &error));
+    let Some(object) = review.object else { return Ok(missing(KIND, "object")) };
+    let new = read(object)?;
+    let old = match (review.operation, review.old_object) {
+        (Operation::Update, Some(old)) => Some(read(old)?),
+        (Operation::Update, None) => return Ok(missing(KIND, "oldObject")),
+        _ => None,
+    };
+    if new.metadata.is_deleting() || new.spec.max_replicas <= 1 {
+        return Ok(Verdict::allow());
+    }
+    let Some((of, name)) = new.target() else { return Ok(Verdict::allow()) };
+    let namespace = if review.namespace.is_empty() { &new.metadata.namespace } else { &review.namespace };
+    let Some(parent) = parent(of, namespace, name, facts)? else { return Ok(Verdict::allow()) };
+    let judge = |hpa: &Autoscaler| -> Vec<Finding> {
+        let number = hpa.spec.max_replicas;
+        let count = Count { counted: parent.counted, number, field: "spec.maxReplicas", says: None };
+        judge_count(count, &parent.policy).into_iter().collect()
+    };
+    // An autoscaler that pointed elsewhere says nothing of this target.
+    let before = old.filter(|old| old.target() == new.target()).map(|old| judge(&old)).unwrap_or_default();
+    Ok(verdict(judge(&new), &before, Vec::new()))
+}

@@ -1,0 +1,97 @@
+//! The `scale` subresource: `kubectl scale` and autoscalers.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::findings::{Count, Counted, judge_count, verdict};
+use crate::admission::facts::{Answer, CrQuery, Facts, WorkloadQuery};
+use crate::admission::mutate::missing;
+use crate::admission::review::Review;
+use crate::admission::target::Scalable;
+use crate::admission::verdict::Verdict;
+use crate::admission::workload::{Interrupt, custom_resource, owner, policy_not_found, unreadable};
+use crate::policy::{CrKind, ScalingPolicy, WorkloadKind, resolve};
+
+/// An autoscaling/v1 `Scale`. Of its parent it carries name and namespace, and nothing that says whose it is.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Scale {
+    spec: ScaleSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ScaleSpec {
+    replicas: i64,
+}
+
+/// Judges a write of a scale.
+pub(in crate::admission) fn scale(of: Scalable, review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
+    let Some(object) = review.object else { return Ok(missing("Scale", "object")) };
+    let new = read(object)?;
+    // Without an old object there is nothing that the write could be better than.
+    let old = review.old_object.map(read).transpose()?.map_or(0, |old| old.spec.replicas);
+    let Some(parent) = parent(of, &review.namespace, &review.name, facts)? else { return Ok(Verdict::allow()) };
+    let judge = |number| {
+        judge_count(Count { counted: parent.counted, number, field: "spec.replicas", says: None }, &parent.policy)
+    };
+    let before: Vec<_> = judge(old).into_iter().collect();
+    // kubectl prints this kind: the one that its user wrote.
+    Ok(verdict(judge(new.spec.replicas).into_iter().collect(), &before, Vec::new()).about(of.as_str()))
+}
+
+fn read(object: &RawValue) -> Result<Scale, Interrupt> {
+    serde_json::from_str(object.get()).map_err(|error| unreadable("Scale", &error))
+}
+
+/// What a count is judged by when it is written from outside of its object.
+pub(super) struct Parent {
+    pub(super) policy: ScalingPolicy,
+    pub(super) counted: Counted,
+}
+
+/// Whose count it is; `None` when that is nobody that Berth knows.
+pub(super) fn parent(of: Scalable, namespace: &str, name: &str, facts: &Facts) -> Result<Option<Parent>, Interrupt> {
+    match of {
+        Scalable::CustomResource(kind) => custom_resource_parent(kind, namespace, name, facts),
+        Scalable::Workload(kind) => workload_parent(kind, namespace, name, facts),
+    }
+}
+
+fn custom_resource_parent(
+    kind: CrKind,
+    namespace: &str,
+    name: &str,
+    facts: &Facts,
+) -> Result<Option<Parent>, Interrupt> {
+    let query = CrQuery {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: None,
+        // Nothing in the write says how new the resource is; a cached copy could still say redis.
+        min_generation: CrQuery::LIVE,
+    };
+    let cr = custom_resource(query, facts)?.filter(|cr| !cr.meta.is_deleting());
+    Ok(cr.map(|cr| Parent { policy: cr.parsed.policy.clone(), counted: Counted::Replicas }))
+}
+
+fn workload_parent(
+    kind: WorkloadKind,
+    namespace: &str,
+    name: &str,
+    facts: &Facts,
+) -> Result<Option<Parent>, Interrupt> {
+    let query = WorkloadQuery { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+    let workload = match facts.workload(query)? {
+        Answer::Found(workload) => workload,
+        Answer::Absent => return Ok(None),
+        Answer::Unreadable(reason) => return Err(policy_not_found(&format!("{} \"{name}\"", kind.as_str()), reason)),
+    };
+    if workload.metadata.is_deleting() {
+        return Ok(None);
+    }
+    let cr = owner(&workload.metadata, namespace, 0, facts)?.map(AsRef::as_ref);
+    let resolved = resolve(kind, &workload.metadata, cr);
+    Ok(resolved.map(|resolved| Parent { policy: resolved.parsed.policy, counted: Counted::of(resolved.role) }))
+}
