@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData,
 };
 use x509_parser::parse_x509_certificate;
 
@@ -49,19 +49,13 @@ impl Authority {
     pub fn new(validity: Duration) -> Result<Self, CertError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Berth CA");
+        params.distinguished_name.push(DnType::CommonName, "Berth CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let not_after = set_validity(&mut params, validity)?;
         let key = KeyPair::generate()?;
         let pem = CertifiedIssuer::self_signed(params.clone(), &key)?.pem();
-        Ok(Self {
-            pem,
-            issuer: Issuer::new(params, key),
-            not_after,
-        })
+        Ok(Self { pem, issuer: Issuer::new(params, key), not_after })
     }
 
     /// The authority of a certificate and its key, both PEM.
@@ -71,8 +65,7 @@ impl Authority {
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, CertError> {
         let bundle = Bundle::parse(cert_pem.as_bytes())?;
         let der = bundle.first();
-        let (_, parsed) =
-            parse_x509_certificate(der).map_err(|error| CertError::Malformed(error.to_string()))?;
+        let (_, parsed) = parse_x509_certificate(der).map_err(|error| CertError::Malformed(error.to_string()))?;
         let key = KeyPair::from_pem(key_pem)?;
         if parsed.tbs_certificate.subject_pki.raw != key.subject_public_key_info() {
             return Err(CertError::KeyMismatch);
@@ -106,32 +99,21 @@ impl Authority {
     pub fn issue(&self, names: &[String], validity: Duration) -> Result<Leaf, CertError> {
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "berth-webhook");
+        params.distinguished_name.push(DnType::CommonName, "berth-webhook");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let left = self
-            .not_after
-            .duration_since(SystemTime::now())
-            .map_err(|_| CertError::AuthorityExpired)?;
+        let left = self.not_after.duration_since(SystemTime::now()).map_err(|_| CertError::AuthorityExpired)?;
         set_validity(&mut params, validity.min(left))?;
         let key = KeyPair::generate()?;
-        Ok(Leaf {
-            cert_pem: params.signed_by(&key, &self.issuer)?.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Leaf { cert_pem: params.signed_by(&key, &self.issuer)?.pem(), key_pem: key.serialize_pem() })
     }
 }
 
 /// The last moment that X.509 can write: 9999-12-31T23:59:59Z.
 const END_OF_TIME: Duration = Duration::from_secs(253_402_300_799);
 
-fn set_validity(
-    params: &mut CertificateParams,
-    validity: Duration,
-) -> Result<SystemTime, CertError> {
+fn set_validity(params: &mut CertificateParams, validity: Duration) -> Result<SystemTime, CertError> {
     let now = SystemTime::now();
     let not_after = now
         .checked_add(validity)
@@ -159,22 +141,13 @@ mod tests {
     #[test]
     fn a_key_of_another_authority_is_refused() {
         let (one, other) = (Authority::new(DAY).unwrap(), Authority::new(DAY).unwrap());
-        assert!(matches!(
-            Authority::from_pem(one.pem(), &other.key_pem()),
-            Err(CertError::KeyMismatch)
-        ));
+        assert!(matches!(Authority::from_pem(one.pem(), &other.key_pem()), Err(CertError::KeyMismatch)));
     }
 
     #[test]
     fn a_server_certificate_is_no_authority() {
-        let leaf = Authority::new(DAY)
-            .unwrap()
-            .issue(&["localhost".to_owned()], DAY)
-            .unwrap();
-        assert!(matches!(
-            Authority::from_pem(&leaf.cert_pem, &leaf.key_pem),
-            Err(CertError::NotAnAuthority)
-        ));
+        let leaf = Authority::new(DAY).unwrap().issue(&["localhost".to_owned()], DAY).unwrap();
+        assert!(matches!(Authority::from_pem(&leaf.cert_pem, &leaf.key_pem), Err(CertError::NotAnAuthority)));
     }
 
     #[test]

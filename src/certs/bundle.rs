@@ -29,14 +29,9 @@ impl Bundle {
         let first = certificates.next().ok_or(CertError::NoCertificate)?;
         let rest: Vec<_> = certificates.collect();
         for der in std::iter::once(&first).chain(&rest) {
-            x509_parser::parse_x509_certificate(der)
-                .map_err(|error| CertError::Malformed(error.to_string()))?;
+            x509_parser::parse_x509_certificate(der).map_err(|error| CertError::Malformed(error.to_string()))?;
         }
-        Ok(Self {
-            pem: only_certificates(pem),
-            first,
-            rest,
-        })
+        Ok(Self { pem: only_certificates(pem), first, rest })
     }
 
     /// The first certificate, in DER.
@@ -82,11 +77,7 @@ mod tests {
     fn only_the_certificates_are_kept() {
         let one = Authority::new(Duration::from_secs(60)).unwrap();
         let two = Authority::new(Duration::from_secs(60)).unwrap();
-        let file = format!(
-            "subject: one\r\n{}\nan old note\n{}",
-            one.pem().replace('\n', "\r\n"),
-            two.pem()
-        );
+        let file = format!("subject: one\r\n{}\nan old note\n{}", one.pem().replace('\n', "\r\n"), two.pem());
         let bundle = Bundle::parse(file.as_bytes()).unwrap();
         assert_eq!(bundle.certificates().count(), 2);
         assert_eq!(bundle.pem(), format!("{}{}", one.pem(), two.pem()));
@@ -95,14 +86,8 @@ mod tests {
     #[test]
     fn a_private_key_is_never_part_of_a_bundle() {
         let ca = Authority::new(Duration::from_secs(60)).unwrap();
-        for file in [
-            format!("{}{}", ca.pem(), ca.key_pem()),
-            format!("{}{}", ca.key_pem(), ca.pem()),
-        ] {
-            assert!(matches!(
-                Bundle::parse(file.as_bytes()),
-                Err(CertError::UnexpectedKey)
-            ));
+        for file in [format!("{}{}", ca.pem(), ca.key_pem()), format!("{}{}", ca.key_pem(), ca.pem())] {
+            assert!(matches!(Bundle::parse(file.as_bytes()), Err(CertError::UnexpectedKey)));
         }
     }
 
@@ -111,10 +96,7 @@ mod tests {
         for (file, expected) in [
             ("", "has no certificate"),
             ("hello", "has no certificate"),
-            (
-                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-                "does not parse",
-            ),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "does not parse"),
             ("-----BEGIN CERTIFICATE-----\nAAAA\n", "does not parse"),
         ] {
             let error = Bundle::parse(file.as_bytes()).unwrap_err().to_string();

@@ -129,14 +129,8 @@ impl Material {
     ///
     /// # Errors
     /// When one of them does not parse.
-    pub fn parse(
-        certificates: &[u8],
-        key: Option<&[u8]>,
-        authorities: Option<&[u8]>,
-    ) -> Result<Self, CertError> {
-        let chain = CertificateDer::pem_slice_iter(certificates)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(malformed)?;
+    pub fn parse(certificates: &[u8], key: Option<&[u8]>, authorities: Option<&[u8]>) -> Result<Self, CertError> {
+        let chain = CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>().map_err(malformed)?;
         if chain.is_empty() {
             return Err(CertError::NoCertificate);
         }
@@ -147,35 +141,19 @@ impl Material {
             Some(pem) => Some(read_key(pem)?.ok_or(CertError::NoKey)?),
             None => read_key(certificates)?,
         };
-        Ok(Self {
-            chain,
-            key,
-            authorities: authorities.map(Bundle::parse).transpose()?,
-        })
+        Ok(Self { chain, key, authorities: authorities.map(Bundle::parse).transpose()? })
     }
 
     /// What a client that needs these `names` objects to at the time `now`, or will within `soon`.
     ///
     /// # Errors
     /// When a certificate says something that cannot be read.
-    pub fn check(
-        &self,
-        names: &[ServerName<'static>],
-        now: SystemTime,
-        soon: Duration,
-    ) -> Result<Report, CertError> {
+    pub fn check(&self, names: &[ServerName<'static>], now: SystemTime, soon: Duration) -> Result<Report, CertError> {
         let authorities = self.authorities.iter().flat_map(Bundle::certificates);
-        let certificates = self
-            .chain
-            .iter()
-            .chain(authorities)
-            .map(describe)
-            .collect::<Result<Vec<_>, _>>()?;
+        let certificates = self.chain.iter().chain(authorities).map(describe).collect::<Result<Vec<_>, _>>()?;
         let seconds = unix_time(now).as_secs();
-        let mut findings: Vec<_> = certificates
-            .iter()
-            .filter_map(|certificate| certificate.time_finding(seconds, soon))
-            .collect();
+        let mut findings: Vec<_> =
+            certificates.iter().filter_map(|certificate| certificate.time_finding(seconds, soon)).collect();
         findings.extend(self.key_finding());
         // A CA's own certificate is nobody's server.
         if let Some(server) = certificates.first().filter(|first| !first.is_authority) {
@@ -185,12 +163,7 @@ impl Material {
                 findings.extend(self.client_findings(server, names, seconds)?);
             }
         }
-        Ok(Report {
-            certificates,
-            findings,
-            has_key: self.key.is_some(),
-            has_authority: self.authorities.is_some(),
-        })
+        Ok(Report { certificates, findings, has_key: self.key.is_some(), has_authority: self.authorities.is_some() })
     }
 
     fn key_finding(&self) -> Option<Finding> {
@@ -230,8 +203,8 @@ impl Material {
                 findings.push(Finding::Refused(error.to_string()));
             }
         }
-        let [from, until] = [server.not_before, server.not_after]
-            .map(|time| u64::try_from(time.as_second()).unwrap_or_default());
+        let [from, until] =
+            [server.not_before, server.not_after].map(|time| u64::try_from(time.as_second()).unwrap_or_default());
         // Not clamp: it panics on a certificate that ends before it begins.
         let at = now.max(from).min(until);
         let verdict = verify_server_cert_signed_by_trust_anchor(
@@ -239,9 +212,7 @@ impl Material {
             &roots,
             intermediates,
             UnixTime::since_unix_epoch(Duration::from_secs(at)),
-            ring::default_provider()
-                .signature_verification_algorithms
-                .all,
+            ring::default_provider().signature_verification_algorithms.all,
         );
         findings.extend(verdict.err().and_then(chain_finding));
         Ok(findings)
@@ -266,20 +237,11 @@ impl Certificate {
         let horizon = now.saturating_add(i64::try_from(soon.as_secs()).unwrap_or(i64::MAX));
         let subject = self.subject.clone();
         if self.not_after.as_second() < now {
-            Some(Finding::Expired {
-                subject,
-                since: self.not_after,
-            })
+            Some(Finding::Expired { subject, since: self.not_after })
         } else if self.not_before.as_second() > now {
-            Some(Finding::NotYetValid {
-                subject,
-                from: self.not_before,
-            })
+            Some(Finding::NotYetValid { subject, from: self.not_before })
         } else if self.not_after.as_second() < horizon {
-            Some(Finding::ExpiresSoon {
-                subject,
-                at: self.not_after,
-            })
+            Some(Finding::ExpiresSoon { subject, at: self.not_after })
         } else {
             None
         }
@@ -309,18 +271,10 @@ fn describe(der: &CertificateDer<'_>) -> Result<Certificate, CertError> {
     let names = parsed
         .subject_alternative_name()
         .map_err(|error| CertError::Malformed(error.to_string()))?
-        .map(|extension| {
-            extension
-                .value
-                .general_names
-                .iter()
-                .filter_map(name)
-                .collect()
-        })
+        .map(|extension| extension.value.general_names.iter().filter_map(name).collect())
         .unwrap_or_default();
     let timestamp = |time: x509_parser::time::ASN1Time| {
-        Timestamp::from_second(time.timestamp())
-            .map_err(|error| CertError::Malformed(error.to_string()))
+        Timestamp::from_second(time.timestamp()).map_err(|error| CertError::Malformed(error.to_string()))
     };
     Ok(Certificate {
         subject: parsed.subject().to_string(),
@@ -337,17 +291,14 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
             Ok(v4) => Some(std::net::Ipv4Addr::from(v4).to_string()),
-            Err(_) => <[u8; 16]>::try_from(*bytes)
-                .ok()
-                .map(|v6| std::net::Ipv6Addr::from(v6).to_string()),
+            Err(_) => <[u8; 16]>::try_from(*bytes).ok().map(|v6| std::net::Ipv6Addr::from(v6).to_string()),
         },
         _ => None,
     }
 }
 
 fn unix_time(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -358,19 +309,12 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn findings(ca: &Authority, leaf: &Leaf, names: &[&str], after: Duration) -> Vec<Finding> {
-        let names: Vec<_> = names
-            .iter()
-            .map(|name| ServerName::try_from((*name).to_owned()).unwrap())
-            .collect();
-        Material::parse(
-            leaf.cert_pem.as_bytes(),
-            Some(leaf.key_pem.as_bytes()),
-            Some(ca.pem().as_bytes()),
-        )
-        .unwrap()
-        .check(&names, SystemTime::now() + after, DAY * 14)
-        .unwrap()
-        .findings
+        let names: Vec<_> = names.iter().map(|name| ServerName::try_from((*name).to_owned()).unwrap()).collect();
+        Material::parse(leaf.cert_pem.as_bytes(), Some(leaf.key_pem.as_bytes()), Some(ca.pem().as_bytes()))
+            .unwrap()
+            .check(&names, SystemTime::now() + after, DAY * 14)
+            .unwrap()
+            .findings
     }
 
     fn authority() -> Authority {
@@ -393,34 +337,17 @@ mod tests {
     fn it_soon_expires_and_then_has() {
         let ca = authority();
         let leaf = leaf(&ca);
-        assert!(matches!(
-            findings(&ca, &leaf, &[], DAY * 40)[..],
-            [Finding::ExpiresSoon { .. }]
-        ));
-        assert!(matches!(
-            findings(&ca, &leaf, &["localhost"], DAY * 60)[..],
-            [Finding::Expired { .. }]
-        ));
-        assert!(matches!(
-            findings(&ca, &leaf, &[], DAY * 200)[..],
-            [Finding::Expired { .. }, Finding::Expired { .. }]
-        ));
+        assert!(matches!(findings(&ca, &leaf, &[], DAY * 40)[..], [Finding::ExpiresSoon { .. }]));
+        assert!(matches!(findings(&ca, &leaf, &["localhost"], DAY * 60)[..], [Finding::Expired { .. }]));
+        assert!(matches!(findings(&ca, &leaf, &[], DAY * 200)[..], [Finding::Expired { .. }, Finding::Expired { .. }]));
     }
 
     #[test]
     fn a_name_that_is_needed_is_missing() {
         let ca = authority();
         assert_eq!(
-            findings(
-                &ca,
-                &leaf(&ca),
-                &["localhost", "other.example", "10.0.0.1"],
-                DAY
-            ),
-            [
-                Finding::NameMissing("other.example".to_owned()),
-                Finding::NameMissing("10.0.0.1".to_owned())
-            ]
+            findings(&ca, &leaf(&ca), &["localhost", "other.example", "10.0.0.1"], DAY),
+            [Finding::NameMissing("other.example".to_owned()), Finding::NameMissing("10.0.0.1".to_owned())]
         );
     }
 
@@ -446,10 +373,7 @@ mod tests {
         let material = Material::parse(leaf.cert_pem.as_bytes(), None, None).unwrap();
         let name = ServerName::try_from("other.example".to_owned()).unwrap();
         let report = material.check(&[name], SystemTime::now(), DAY).unwrap();
-        assert_eq!(
-            report.findings,
-            [Finding::NameMissing("other.example".to_owned())]
-        );
+        assert_eq!(report.findings, [Finding::NameMissing("other.example".to_owned())]);
         assert!(!report.has_authority && !report.has_key);
     }
 }

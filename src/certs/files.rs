@@ -37,11 +37,7 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     {
         return Err(error);
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(content)?;
     // A rename may reach the disk before the content does.
     file.sync_all()

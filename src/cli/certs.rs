@@ -113,17 +113,11 @@ impl Args {
 
 impl Make {
     fn run(self, directory: &Path, out: &mut Output) -> Result<Outcome, CliError> {
-        let replaced: &[&str] = if self.keep_ca {
-            &[CERT, KEY]
-        } else {
-            &[CA_CERT, CA_KEY, CERT, KEY]
-        };
+        let replaced: &[&str] = if self.keep_ca { &[CERT, KEY] } else { &[CA_CERT, CA_KEY, CERT, KEY] };
         if !self.force {
             // symlink_metadata: a dangling link is there too.
-            let existing = replaced
-                .iter()
-                .map(|name| directory.join(name))
-                .find(|path| fs::symlink_metadata(path).is_ok());
+            let existing =
+                replaced.iter().map(|name| directory.join(name)).find(|path| fs::symlink_metadata(path).is_ok());
             if let Some(path) = existing {
                 return Err(CliError::new(format!("{} exists", path.display()))
                     .help("give another directory, or --force to replace what is there"));
@@ -132,21 +126,15 @@ impl Make {
         let authority = if self.keep_ca {
             read_authority(directory)?
         } else {
-            Authority::new(Duration::from_secs(self.days.max(CA_DAYS) * DAY))
-                .map_err(CliError::new)?
+            Authority::new(Duration::from_secs(self.days.max(CA_DAYS) * DAY)).map_err(CliError::new)?
         };
-        let leaf = authority
-            .issue(
-                &self.names.or_default(),
-                Duration::from_secs(self.days * DAY),
-            )
-            .map_err(CliError::new)?;
+        let leaf =
+            authority.issue(&self.names.or_default(), Duration::from_secs(self.days * DAY)).map_err(CliError::new)?;
 
         fs::create_dir_all(directory).map_err(|error| unwritable(directory, &error))?;
         let write = |name: &str, content: &str, private: bool| {
             let path = directory.join(name);
-            write_atomically(&path, content.as_bytes(), private)
-                .map_err(|error| unwritable(&path, &error))
+            write_atomically(&path, content.as_bytes(), private).map_err(|error| unwritable(&path, &error))
         };
         if !self.keep_ca {
             write(CA_KEY, &authority.key_pem(), true)?;
@@ -158,11 +146,7 @@ impl Make {
         for name in replaced {
             writeln!(out, "wrote {}", directory.join(name).display())?;
         }
-        writeln!(
-            out,
-            "next: berth webhook-config --ca-file {}",
-            directory.join(CA_CERT).display()
-        )?;
+        writeln!(out, "next: berth webhook-config --ca-file {}", directory.join(CA_CERT).display())?;
         Ok(Outcome::Fine)
     }
 }
@@ -170,20 +154,11 @@ impl Make {
 impl Names {
     /// The names for this machine and for the Service of webhook-config/, unless others were given.
     fn or_default(self) -> Vec<String> {
-        let given: Vec<_> = self
-            .dns
-            .into_iter()
-            .chain(self.ips.iter().map(ToString::to_string))
-            .collect();
+        let given: Vec<_> = self.dns.into_iter().chain(self.ips.iter().map(ToString::to_string)).collect();
         if given.is_empty() {
-            let service = format!(
-                "{}.{}.svc",
-                crate::registration::DEFAULT_SERVICE,
-                crate::registration::DEFAULT_NAMESPACE
-            );
-            ["localhost", "127.0.0.1", "::1", &service]
-                .map(str::to_owned)
-                .into()
+            let service =
+                format!("{}.{}.svc", crate::registration::DEFAULT_SERVICE, crate::registration::DEFAULT_NAMESPACE);
+            ["localhost", "127.0.0.1", "::1", &service].map(str::to_owned).into()
         } else {
             given
         }
@@ -213,24 +188,13 @@ impl Check {
         for finding in &report.findings {
             writeln!(out, "{}: {finding}", file.display())?;
         }
-        Ok(if report.findings.is_empty() {
-            Outcome::Fine
-        } else {
-            Outcome::Findings
-        })
+        Ok(if report.findings.is_empty() { Outcome::Fine } else { Outcome::Findings })
     }
 }
 
 fn print_report(out: &mut Output, report: &Report) -> io::Result<()> {
     for certificate in &report.certificates {
-        let Certificate {
-            subject,
-            issuer,
-            names,
-            not_before,
-            not_after,
-            is_authority,
-        } = certificate;
+        let Certificate { subject, issuer, names, not_before, not_after, is_authority } = certificate;
         writeln!(out, "{subject}{}", if *is_authority { " (CA)" } else { "" })?;
         writeln!(out, "  issuer  {issuer}")?;
         if !names.is_empty() {
@@ -248,9 +212,7 @@ fn print_report(out: &mut Output, report: &Report) -> io::Result<()> {
 }
 
 fn read_material(path: &Path) -> Result<(PathBuf, Material), CliError> {
-    let is_directory = fs::metadata(path)
-        .map_err(|error| CliError::unreadable(path, error))?
-        .is_dir();
+    let is_directory = fs::metadata(path).map_err(|error| CliError::unreadable(path, error))?.is_dir();
     let (file, key, authorities) = if is_directory {
         let ca = path.join(CA_CERT);
         let authorities = match fs::read(&ca) {
@@ -282,8 +244,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CliError> {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> CliError {
-    CliError::new(format!("cannot write {}: {error}", path.display()))
-        .help("give a directory that you may write to")
+    CliError::new(format!("cannot write {}: {error}", path.display())).help("give a directory that you may write to")
 }
 
 /// RFC 1123, with a wildcard as the first label allowed.

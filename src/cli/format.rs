@@ -33,8 +33,7 @@ impl Format {
                     if index > 0 {
                         writeln!(out, "---")?;
                     }
-                    let text = serde_saphyr::to_string_with_options(object, options.clone())
-                        .map_err(CliError::new)?;
+                    let text = serde_saphyr::to_string_with_options(object, options.clone()).map_err(CliError::new)?;
                     out.write_all(text.as_bytes())?;
                 }
             }

@@ -43,15 +43,12 @@ pub struct Args {
 
 impl Args {
     pub(super) fn run(self, out: &mut Output) -> Result<Outcome, CliError> {
-        let pem = fs::read(&self.ca_file)
-            .map_err(|error| CliError::unreadable(&self.ca_file, error).help(CA_HELP))?;
-        let ca = Bundle::parse(&pem).map_err(|error| {
-            CliError::new(format!("{}: {error}", self.ca_file.display())).help(CA_HELP)
-        })?;
+        let pem = fs::read(&self.ca_file).map_err(|error| CliError::unreadable(&self.ca_file, error).help(CA_HELP))?;
+        let ca = Bundle::parse(&pem)
+            .map_err(|error| CliError::new(format!("{}: {error}", self.ca_file.display())).help(CA_HELP))?;
         let endpoint = self.url.or(self.service).unwrap_or_default();
         let registration =
-            Registration::new(&endpoint, ca.pem().as_bytes(), self.scale_failure_policy)
-                .map_err(CliError::new)?;
+            Registration::new(&endpoint, ca.pem().as_bytes(), self.scale_failure_policy).map_err(CliError::new)?;
         self.output.print(
             out,
             &[
@@ -64,5 +61,4 @@ impl Args {
     }
 }
 
-const CA_HELP: &str =
-    "give the CA's certificate (PEM), for example the ca.crt that `berth certs DIR` makes";
+const CA_HELP: &str = "give the CA's certificate (PEM), for example the ca.crt that `berth certs DIR` makes";

@@ -9,8 +9,7 @@ use std::str::FromStr;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ServiceReference, ValidatingWebhookConfiguration,
-    WebhookClientConfig,
+    MutatingWebhookConfiguration, ServiceReference, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use url::Url;
@@ -67,10 +66,7 @@ impl Endpoint {
     pub fn service(text: &str) -> Result<Self, EndpointError> {
         match text.split_once('/') {
             Some((namespace, name)) if is_dns_label(namespace) && is_dns_label(name) => {
-                Ok(Self::Service {
-                    namespace: namespace.to_owned(),
-                    name: name.to_owned(),
-                })
+                Ok(Self::Service { namespace: namespace.to_owned(), name: name.to_owned() })
             }
             _ => Err(EndpointError::Service),
         }
@@ -88,11 +84,7 @@ impl Endpoint {
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none();
-        if accepted {
-            Ok(Self::Url(url))
-        } else {
-            Err(EndpointError::UrlForm)
-        }
+        if accepted { Ok(Self::Url(url)) } else { Err(EndpointError::UrlForm) }
     }
 
     fn client_config(&self, path: &str, ca_bundle: &[u8]) -> WebhookClientConfig {
@@ -119,19 +111,14 @@ impl Endpoint {
 
 impl Default for Endpoint {
     fn default() -> Self {
-        Self::Service {
-            namespace: DEFAULT_NAMESPACE.to_owned(),
-            name: DEFAULT_SERVICE.to_owned(),
-        }
+        Self::Service { namespace: DEFAULT_NAMESPACE.to_owned(), name: DEFAULT_SERVICE.to_owned() }
     }
 }
 
 /// RFC 1123, as Kubernetes checks names of namespaces and Services.
 fn is_dns_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
@@ -211,21 +198,12 @@ impl Registration {
 
     /// The configurations as `webhook-config/` has them.
     fn shipped() -> Result<Self, RegistrationError> {
-        Ok(Self {
-            mutating: parse("mutating.yaml", MUTATING)?,
-            validating: parse("validating.yaml", VALIDATING)?,
-        })
+        Ok(Self { mutating: parse("mutating.yaml", MUTATING)?, validating: parse("validating.yaml", VALIDATING)? })
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
-    file: &'static str,
-    text: &str,
-) -> Result<T, RegistrationError> {
-    serde_saphyr::from_str(text).map_err(|error| RegistrationError {
-        file,
-        error: Box::new(error),
-    })
+fn parse<T: serde::de::DeserializeOwned>(file: &'static str, text: &str) -> Result<T, RegistrationError> {
+    serde_saphyr::from_str(text).map_err(|error| RegistrationError { file, error: Box::new(error) })
 }
 
 /// Berth's own namespace stands in the selector's list, under the name that it has here.
@@ -248,28 +226,15 @@ mod tests {
 
     #[test]
     fn a_service_is_a_namespace_and_a_name() {
-        assert_eq!(
-            Endpoint::service("berth-system/berth-webhook"),
-            Ok(Endpoint::default())
-        );
-        for wrong in [
-            "", "berth", "/berth", "a/", "a/b/c", "A/b", "-a/b", "a/b-", "a/b.c",
-        ] {
-            assert_eq!(
-                Endpoint::service(wrong),
-                Err(EndpointError::Service),
-                "{wrong}"
-            );
+        assert_eq!(Endpoint::service("berth-system/berth-webhook"), Ok(Endpoint::default()));
+        for wrong in ["", "berth", "/berth", "a/", "a/b/c", "A/b", "-a/b", "a/b-", "a/b.c"] {
+            assert_eq!(Endpoint::service(wrong), Err(EndpointError::Service), "{wrong}");
         }
     }
 
     #[test]
     fn a_url_is_one_that_the_api_server_accepts() {
-        for right in [
-            "https://127.0.0.1:9443",
-            "https://[::1]:9443/",
-            "https://berth.example/hooks",
-        ] {
+        for right in ["https://127.0.0.1:9443", "https://[::1]:9443/", "https://berth.example/hooks"] {
             assert!(Endpoint::url(right).is_ok(), "{right}");
         }
         for wrong in [
@@ -305,10 +270,6 @@ mod tests {
         let text = serde_json::to_string(&registration.mutating).unwrap()
             + &serde_json::to_string(&registration.validating).unwrap();
         assert!(!text.contains(DEFAULT_NAMESPACE), "{text}");
-        assert_eq!(
-            text.matches(r#"["kube-system","mcp"]"#).count(),
-            4,
-            "{text}"
-        );
+        assert_eq!(text.matches(r#"["kube-system","mcp"]"#).count(), 4, "{text}");
     }
 }

@@ -2,13 +2,13 @@
 
 use std::env;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::certificates::{Authority, Certified, service_account_keys};
+use crate::ports::free_ports;
 use crate::run_dir::RunDir;
 use crate::{Binaries, Error, Kubectl, Process, Result, wait_for};
 
@@ -36,8 +36,7 @@ pub struct ControlPlane {
     audit_log: Option<PathBuf>,
     external: bool,
     namespaces: AtomicU32,
-    // In the order in which they end.
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
     run_dir: RunDir,
 }
 
@@ -87,7 +86,7 @@ impl ControlPlane {
             audit_log: None,
             external: true,
             namespaces: AtomicU32::new(0),
-            _processes: Vec::new(),
+            processes: Vec::new(),
             run_dir,
         })
     }
@@ -118,13 +117,13 @@ impl ControlPlane {
         })?;
         if options.controller_manager {
             let user = authority.client("system:kube-controller-manager", None)?;
-            let manager = start_controller_manager(binaries, dir, &authority, &keys.0, &server, &user)?;
-            processes.insert(0, manager);
+            let mut manager = start_controller_manager(binaries, dir, &authority, &keys.0, &server, &user)?;
             wait_for("the controller manager's first service account", READY, || {
-                fail_if_ended(&mut processes[0])?;
+                fail_if_ended(&mut manager)?;
                 let found = kubectl.run(&["get", "serviceaccount", "default", "--namespace", "default"])?;
                 Ok(found.success().then_some(()))
             })?;
+            processes.push(manager);
         }
         Ok(Self {
             kubectl,
@@ -133,7 +132,7 @@ impl ControlPlane {
             audit_log,
             external: false,
             namespaces: AtomicU32::new(0),
-            _processes: processes,
+            processes,
             run_dir,
         })
     }
@@ -187,6 +186,10 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
+        // Nothing of it is kept, so nothing has to be closed with care.
+        for process in &mut self.processes {
+            let _ = process.kill();
+        }
         if !self.external {
             return;
         }
@@ -242,19 +245,6 @@ users:
     );
     fs::write(&path, text).map_err(Error::at("write", &path))?;
     Ok(path)
-}
-
-/// Ports of loopback on which nobody listens now.
-pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let failed = |cause: std::io::Error| Error::new(format!("cannot find a free port: {cause}"));
-        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
-        *port = listener.local_addr().map_err(failed)?.port();
-        held.push(listener);
-    }
-    Ok(ports)
 }
 
 fn fail_if_ended(process: &mut Process) -> Result<()> {
@@ -336,6 +326,9 @@ fn start_controller_manager(
         "--use-service-account-credentials=true".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
+        // Its own limit on itself, which makes the start of all controllers take five seconds.
+        "--kube-api-qps=1000".to_owned(),
+        "--kube-api-burst=2000".to_owned(),
     ];
     let program = binaries.program("kube-controller-manager")?;
     Process::start(dir, "kube-controller-manager", &program, arguments, &[])

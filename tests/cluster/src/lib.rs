@@ -13,17 +13,21 @@
 //!
 //! The children of a process end with it, also when it is killed ([`Process`]).
 
+mod berth;
 mod binaries;
 mod certificates;
 mod control_plane;
 mod error;
 mod http;
 mod kubectl;
+mod ports;
 mod process;
 mod run_dir;
 mod service_account;
 mod wait;
+mod webhook_tls;
 
+pub use berth::{Berth, BerthOptions, apply_crds};
 pub use binaries::Binaries;
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};
@@ -31,3 +35,4 @@ pub use http::{HttpResponse, http_get};
 pub use kubectl::{Kubectl, Output};
 pub use process::Process;
 pub use wait::wait_for;
+pub use webhook_tls::WebhookTls;

@@ -1,0 +1,83 @@
+//! `berth-test-cluster up`: a control plane to play with, until Ctrl-C.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use berth_test_cluster::{Berth, BerthOptions, ControlPlane, ControlPlaneOptions, Error, Result, apply_crds};
+use tokio::signal::unix::{SignalKind, signal};
+
+const USAGE: &str = "\
+Usage: berth-test-cluster up [--berth PROGRAM]
+
+Starts a Kubernetes control plane on loopback (etcd, kube-apiserver, kube-controller-manager), prints
+a line `export KUBECONFIG=…` when it is ready, and ends it at Ctrl-C.
+
+  --berth PROGRAM   also apply Berth's CRDs, run PROGRAM (berth) and register its webhooks
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let berth = match arguments[..] {
+        ["up"] => None,
+        ["up", "--berth", program] => Some(PathBuf::from(program)),
+        ["-h" | "--help" | "help"] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match up(berth) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn up(berth: Option<PathBuf>) -> Result<()> {
+    eprintln!("starting a control plane");
+    let cluster = ControlPlane::start(&ControlPlaneOptions { controller_manager: true, audit: true })?;
+    let mut berth = match berth {
+        None => None,
+        Some(program) => {
+            apply_crds(&cluster, &program)?;
+            Some(Berth::start(&cluster, BerthOptions::new(program))?)
+        }
+    };
+    if let Some(berth) = &berth {
+        eprintln!("Berth is registered at {}, its metrics are at http://{}/metrics", berth.url(), berth.admin());
+    }
+    eprintln!("logs are in {}; Ctrl-C ends everything", cluster.dir().display());
+    println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|cause| Error::new(format!("cannot wait for signals: {cause}")))?;
+    runtime.block_on(stay(berth.as_mut()))
+}
+
+/// Until a signal asks for the end, or Berth has ended.
+async fn stay(mut berth: Option<&mut Berth>) -> Result<()> {
+    let on = |kind| signal(kind).map_err(|cause| Error::new(format!("cannot wait for signals: {cause}")));
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut hangup = on(SignalKind::hangup())?;
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+            _ = hangup.recv() => return Ok(()),
+            _ = look.tick() => {}
+        }
+        if let Some(berth) = &mut berth
+            && let Some(status) = berth.process().exit_status()?
+        {
+            return Err(Error::new(format!("berth serve ended with {status}:\n{}", berth.process().log_tail())));
+        }
+    }
+}
