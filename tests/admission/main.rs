@@ -5,6 +5,7 @@
 //! named in [`SUBJECTS`].
 
 mod context;
+mod registration;
 mod smoke;
 
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use crate::context::Context;
 type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 
 /// The files with trials.
-const SUBJECTS: &[Subject] = &[smoke::trials];
+const SUBJECTS: &[Subject] = &[registration::trials, smoke::trials];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
