@@ -1,43 +1,68 @@
 //! `berth-test-cluster up`: a control plane to play with, until Ctrl-C.
 
+use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use berth_test_cluster::{Berth, BerthOptions, ControlPlane, ControlPlaneOptions, Error, Result, apply_crds};
+use berth_test_cluster::{Berth, BerthOptions, Binaries, ControlPlane, ControlPlaneOptions, Error, Result, apply_crds};
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "\
-Usage: berth-test-cluster up [--berth PROGRAM]
+Usage: berth-test-cluster up [--berth PROGRAM | --alone]
+       berth-test-cluster build
 
-Starts a Kubernetes control plane on loopback (etcd, kube-apiserver, kube-controller-manager), prints
-a line `export KUBECONFIG=…` when it is ready, and ends it at Ctrl-C.
+up     starts a Kubernetes control plane on loopback (etcd, kube-apiserver,
+       kube-controller-manager), applies Berth's CRDs, runs Berth and registers it, prints a line
+       `export KUBECONFIG=…` when all is ready, and ends it at Ctrl-C
+build  builds the programs of the test cluster, unless that has been done
 
-  --berth PROGRAM   also apply Berth's CRDs, run PROGRAM (berth) and register its webhooks
+  --berth PROGRAM   the berth to run; without it, the one beside this program
+  --alone           no Berth, the control plane only
 ";
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let berth = match arguments[..] {
-        ["up"] => None,
-        ["up", "--berth", program] => Some(PathBuf::from(program)),
+    let outcome = match arguments[..] {
+        ["build"] => build(),
+        ["up"] => beside("berth").and_then(|program| up(Some(program))),
+        ["up", "--berth", program] => up(Some(PathBuf::from(program))),
+        ["up", "--alone"] => up(None),
         ["-h" | "--help" | "help"] => {
             print!("{USAGE}");
-            return ExitCode::SUCCESS;
+            Ok(())
         }
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
         }
     };
-    match up(berth) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn build() -> Result<()> {
+    let binaries = Binaries::ensure()?;
+    for name in ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"] {
+        eprintln!("{}", binaries.program(name)?.display());
+    }
+    Ok(())
+}
+
+/// A program in the directory of this one, which is where Cargo puts all of the workspace's.
+fn beside(name: &str) -> Result<PathBuf> {
+    let me = env::current_exe().map_err(|cause| Error::new(format!("cannot tell where this program is: {cause}")))?;
+    let program = me.with_file_name(name);
+    if !program.exists() {
+        return Err(Error::new(format!("there is no {}; run: cargo build --bin {name}", program.display())));
+    }
+    Ok(program)
 }
 
 fn up(berth: Option<PathBuf>) -> Result<()> {

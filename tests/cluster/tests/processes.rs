@@ -21,7 +21,7 @@ fn exists(pid: u32) -> bool {
 /// `berth-test-cluster up`, ready, and the pids of all that it started.
 fn up() -> (Child, PathBuf, Vec<u32>) {
     let mut owner = Command::new(env!("CARGO_BIN_EXE_berth-test-cluster"))
-        .arg("up")
+        .args(["up", "--alone"])
         .env_remove("KUBECONFIG")
         .env_remove("BERTH_TEST_KUBECONFIG")
         .env_remove("BERTH_TEST_KEEP")
@@ -43,6 +43,11 @@ fn up() -> (Child, PathBuf, Vec<u32>) {
     (owner, dir, pids)
 }
 
+fn signal(name: &str, process: &Child) {
+    let script = format!("kill -s {name} {}", process.id());
+    assert!(Command::new("sh").args(["-c", &script]).status().expect("sh").success());
+}
+
 fn gone(pids: &[u32]) {
     wait_for("the end of all children", BOUND, || Ok((!pids.iter().any(|&pid| exists(pid))).then_some(())))
         .expect("children end with their owner");
@@ -57,14 +62,14 @@ fn a_killed_owner_takes_its_children_with_it_and_the_next_run_cleans_up() {
 
     let (mut next, ..) = up();
     assert!(!dir.exists(), "what the killed run left is removed");
-    Command::new("kill").arg(next.id().to_string()).status().expect("kill");
+    signal("TERM", &next);
     next.wait().expect("wait");
 }
 
 #[test]
 fn an_owner_that_is_asked_to_end_leaves_nothing() {
     let (mut owner, dir, pids) = up();
-    Command::new("kill").args(["-s", "INT", &owner.id().to_string()]).status().expect("kill");
+    signal("INT", &owner);
     assert!(owner.wait().expect("wait").success());
     gone(&pids);
     assert!(!dir.exists());
