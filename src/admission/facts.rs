@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::policy::{CrKind, CustomResource, Metadata, WorkloadKind};
+use crate::policy::{CrKind, CustomResource, Metadata, WorkloadKind, object};
 
 /// An object that a decision cannot do without.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +64,10 @@ pub enum Answer<T> {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct LiveWorkload {
     /// Its metadata.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub metadata: Metadata,
     /// Its counts.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub spec: LiveSpec,
 }
 

@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 use super::facts::{Answer, CrQuery, Facts, Need};
 use super::stamp;
 use super::verdict::{Reason, Verdict};
-use crate::policy::{CodeWord, CrKind, CustomResource, Metadata, Problem};
+use crate::policy::{CodeWord, CrKind, CustomResource, Metadata, Object, Problem, object};
 
 /// What the rules read of a workload. Its pod template stays unread until a rule needs it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Workload<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub(super) metadata: Metadata,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub(super) spec: WorkloadSpec<'a>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct WorkloadSpec<'a> {
 
 impl<'a> Workload<'a> {
     pub(super) fn read(object: &'a RawValue) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(object.get())
+        serde_json::from_str::<Object<Self>>(object.get()).map(|object| object.0)
     }
 
     /// The count that the API server stores: 1 where none is written.

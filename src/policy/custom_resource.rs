@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::annotations::Annotations;
 use super::fields::{Input, Reader};
+use super::json::{Object, object};
 use super::metadata::{CrKind, Metadata};
 use super::model::{Parsed, RedisStorage, ScalingPolicy, SessionStorage, Transport};
 
@@ -21,9 +22,9 @@ pub struct CustomResource {
 
 #[derive(Deserialize)]
 struct Manifest {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     metadata: Metadata,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     spec: Spec,
 }
 
@@ -47,7 +48,7 @@ impl CustomResource {
         json: &str,
         default_storage: Option<&RedisStorage>,
     ) -> Result<Self, serde_json::Error> {
-        Ok(Self::new(kind, serde_json::from_str(json)?, default_storage))
+        Ok(Self::new(kind, serde_json::from_str::<Object<Manifest>>(json)?.0, default_storage))
     }
 
     /// The same from a value.
@@ -59,7 +60,7 @@ impl CustomResource {
         value: &Value,
         default_storage: Option<&RedisStorage>,
     ) -> Result<Self, serde_json::Error> {
-        Ok(Self::new(kind, Manifest::deserialize(value)?, default_storage))
+        Ok(Self::new(kind, Object::<Manifest>::deserialize(value)?.0, default_storage))
     }
 
     /// Path of one of its fields, for a message about another object.

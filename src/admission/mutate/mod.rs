@@ -16,7 +16,7 @@ use super::template;
 use super::verdict::{Outcome, Reason, Verdict};
 use super::workload::{Interrupt, Workload, owner, same_owner, unreadable};
 use crate::policy::names::{self, DEFAULT_GRACE_PERIOD_SECONDS};
-use crate::policy::{CodeWord, Resolved, Role, WorkloadKind, resolve};
+use crate::policy::{CodeWord, Resolved, Role, ScalingPolicy, WorkloadKind, resolve};
 
 const GRACE: [&str; 4] = ["spec", "template", "spec", "terminationGracePeriodSeconds"];
 const STAMP: [&str; 5] = ["spec", "template", "metadata", "annotations", names::STAMP];
@@ -99,27 +99,22 @@ fn managed(kind: WorkloadKind, change: &Change<'_>, resolved: &Resolved<'_>, new
     if let Some(refusal) = stale_write(change, resolved) {
         return refusal;
     }
-    // What cannot be read is not acted on: validation refuses it, or lets it pass as it was.
-    if !resolved.parsed.problems.is_empty() {
-        return Verdict::allow();
-    }
     let policy = &resolved.parsed.policy;
     let owner_kind = resolved.owner.map(|owner| owner.kind);
-    let container = match template::container(&new_template, policy.container.as_deref(), owner_kind) {
-        Ok(container) => Some(container),
-        Err(_) if resolved.role == Role::McpServerBackend && new_template.is_object() => None,
-        Err(_) => return Verdict::allow(),
-    };
+    let container = template::container(&new_template, policy.container.as_deref(), owner_kind);
+    // The backend's container is the user's own, of whatever name; nothing is written into it.
+    let container_is_settled =
+        container.is_ok() || (resolved.role == Role::McpServerBackend && new_template.is_object());
     let mut warnings = Vec::new();
     let mut draft = draft_of(change.new, new_template);
 
-    replicas::apply(kind, change, resolved, &mut draft, &mut warnings);
-    let grace = draft.get(&GRACE);
-    let wanted = policy.grace_period_seconds.or_else(|| grace.is_null().then_some(DEFAULT_GRACE_PERIOD_SECONDS));
-    if let Some(seconds) = wanted {
-        draft.set(&GRACE, json!(seconds));
+    // What cannot be read is not acted on: validation refuses it, or lets it pass as it was. Only the stamp moves all the
+    // same, since that must not fall, whatever else is wrong.
+    if resolved.parsed.problems.is_empty() && container_is_settled {
+        replicas::apply(kind, change, resolved, &mut draft, &mut warnings);
+        set_grace_period(policy, &mut draft);
+        env::apply(change, resolved, container.ok().as_ref(), &mut draft, &mut warnings);
     }
-    env::apply(change, resolved, container.as_ref(), &mut draft, &mut warnings);
     if let Some(stamp) = wanted_stamp(change, resolved, &draft) {
         // Compared as a number, so that a stamp that means the same is left as its writer wrote it.
         if stamp::of_template(draft.get(&["spec", "template"])) != Some(stamp) {
@@ -127,6 +122,13 @@ fn managed(kind: WorkloadKind, change: &Change<'_>, resolved: &Resolved<'_>, new
         }
     }
     allowed(draft.into_patch(), warnings)
+}
+
+fn set_grace_period(policy: &ScalingPolicy, draft: &mut Draft) {
+    let none = draft.get(&GRACE).is_null();
+    if let Some(seconds) = policy.grace_period_seconds.or(none.then_some(DEFAULT_GRACE_PERIOD_SECONDS)) {
+        draft.set(&GRACE, json!(seconds));
+    }
 }
 
 /// Removes what Berth added to a workload that is not Berth's any more. The stamp stays: it must not fall, should the

@@ -11,14 +11,15 @@ use crate::admission::review::{Operation, Review};
 use crate::admission::target::Scalable;
 use crate::admission::verdict::Verdict;
 use crate::admission::workload::{Interrupt, unreadable};
-use crate::policy::{CrKind, Metadata, WorkloadKind, names::TOOLHIVE_GROUP};
+use crate::policy::{CrKind, Metadata, Object, WorkloadKind, names::TOOLHIVE_GROUP, object};
 
 const KIND: &str = "HorizontalPodAutoscaler";
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Deserialize)]
 struct Autoscaler {
+    #[serde(default, deserialize_with = "object")]
     metadata: Metadata,
+    #[serde(deserialize_with = "object")]
     spec: Spec,
 }
 
@@ -51,8 +52,11 @@ impl Autoscaler {
 
 /// Judges a write of an autoscaler: what it may scale to, it will.
 pub(in crate::admission) fn autoscaler(review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
-    let read =
-        |object: &RawValue| serde_json::from_str::<Autoscaler>(object.get()).map_err(|error| unreadable(KIND, &error));
+    let read = |object: &RawValue| {
+        serde_json::from_str::<Object<Autoscaler>>(object.get())
+            .map(|object| object.0)
+            .map_err(|error| unreadable(KIND, &error))
+    };
     let Some(object) = review.object else { return Ok(missing(KIND, "object")) };
     let new = read(object)?;
     let old = match (review.operation, review.old_object) {

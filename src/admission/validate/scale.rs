@@ -10,12 +10,12 @@ use crate::admission::review::Review;
 use crate::admission::target::Scalable;
 use crate::admission::verdict::Verdict;
 use crate::admission::workload::{Interrupt, custom_resource, owner, policy_not_found, unreadable};
-use crate::policy::{CrKind, ScalingPolicy, WorkloadKind, resolve};
+use crate::policy::{CrKind, Object, ScalingPolicy, WorkloadKind, object, resolve};
 
 /// An autoscaling/v1 `Scale`. Of its parent it carries name and namespace, and nothing that says whose it is.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Deserialize)]
 struct Scale {
+    #[serde(deserialize_with = "object")]
     spec: ScaleSpec,
 }
 
@@ -41,7 +41,7 @@ pub(in crate::admission) fn scale(of: Scalable, review: &Review<'_>, facts: &Fac
 }
 
 fn read(object: &RawValue) -> Result<Scale, Interrupt> {
-    serde_json::from_str(object.get()).map_err(|error| unreadable("Scale", &error))
+    serde_json::from_str::<Object<_>>(object.get()).map(|object| object.0).map_err(|error| unreadable("Scale", &error))
 }
 
 /// What a count is judged by when it is written from outside of its object.
