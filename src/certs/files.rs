@@ -42,3 +42,66 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     // A rename may reach the disk before the content does.
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    /// A directory of the test's own, gone with it.
+    struct Scratch(std::path::PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = env::temp_dir().join(format!("berth-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn names(&self) -> Vec<OsString> {
+            fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_reader_sees_the_old_content_or_the_new_one() {
+        let scratch = Scratch::new("atomic");
+        let path = scratch.0.join("file");
+        let contents = [vec![b'a'; 100_000], vec![b'b'; 50_000]];
+        write_atomically(&path, &contents[0], false).unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut reads = 0;
+                while reads == 0 || !done.load(Ordering::Relaxed) {
+                    assert!(contents.contains(&fs::read(&path).unwrap()));
+                    reads += 1;
+                }
+            });
+            for round in 0..200 {
+                write_atomically(&path, &contents[round % 2], false).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap();
+        });
+        assert_eq!(scratch.names(), ["file"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing_behind() {
+        let scratch = Scratch::new("failed");
+        let path = scratch.0.join("directory");
+        fs::create_dir(&path).unwrap();
+        assert!(write_atomically(&path, b"content", true).is_err());
+        assert_eq!(scratch.names(), ["directory"]);
+    }
+}

@@ -272,4 +272,22 @@ mod tests {
         assert!(!text.contains(DEFAULT_NAMESPACE), "{text}");
         assert_eq!(text.matches(r#"["kube-system","mcp"]"#).count(), 4, "{text}");
     }
+
+    #[test]
+    fn the_names_are_the_ones_that_policies_are_read_by() {
+        use crate::policy::names::{INJECT, TOOLHIVE_GROUP, TOOLHIVE_VERSIONS};
+
+        let shipped = Registration::shipped().unwrap();
+        let webhooks = shipped.validating.webhooks.unwrap_or_default();
+        let managed = webhooks[0].match_conditions.iter().flatten().find(|condition| condition.name == "managed");
+        let expression = &managed.unwrap().expression;
+        assert!(expression.contains(&format!("'{INJECT}' in o.metadata.annotations")), "{expression}");
+        assert!(expression.contains(&format!("startsWith('{TOOLHIVE_GROUP}/')")), "{expression}");
+        let rules = webhooks.iter().flat_map(|webhook| webhook.rules.iter().flatten());
+        let versions: Vec<_> = rules
+            .filter(|rule| rule.api_groups.as_deref() == Some(&[TOOLHIVE_GROUP.to_owned()]))
+            .map(|rule| rule.api_versions.clone().unwrap_or_default())
+            .collect();
+        assert_eq!(versions, [TOOLHIVE_VERSIONS, TOOLHIVE_VERSIONS]);
+    }
 }
