@@ -5,12 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::certificates::{Authority, Certified, service_account_keys};
 use crate::ports::free_ports;
 use crate::run_dir::RunDir;
 use crate::{Binaries, Error, Kubectl, Process, Result, wait_for};
+
+static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 
 const READY: Duration = Duration::from_secs(60);
 /// Another process may take a port between its choice and its use.
@@ -35,7 +38,7 @@ pub struct ControlPlane {
     ca_file: PathBuf,
     audit_log: Option<PathBuf>,
     external: bool,
-    namespaces: AtomicU32,
+    namespaces: Mutex<Vec<String>>,
     processes: Vec<Process>,
     run_dir: RunDir,
 }
@@ -85,7 +88,7 @@ impl ControlPlane {
             ca_file,
             audit_log: None,
             external: true,
-            namespaces: AtomicU32::new(0),
+            namespaces: Mutex::default(),
             processes: Vec::new(),
             run_dir,
         })
@@ -131,7 +134,7 @@ impl ControlPlane {
             ca_file: authority.file().to_owned(),
             audit_log,
             external: false,
-            namespaces: AtomicU32::new(0),
+            namespaces: Mutex::default(),
             processes,
             run_dir,
         })
@@ -177,9 +180,10 @@ impl ControlPlane {
     /// # Errors
     /// When the API server refuses.
     pub fn namespace(&self) -> Result<String> {
-        let number = self.namespaces.fetch_add(1, Ordering::Relaxed);
+        let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
         let name = format!("berth-test-{}-{number}", process::id());
         self.kubectl.run(&["create", "namespace", &name])?.ok()?;
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
         Ok(name)
     }
 }
@@ -193,9 +197,11 @@ impl Drop for ControlPlane {
         if !self.external {
             return;
         }
-        for number in 0..self.namespaces.load(Ordering::Relaxed) {
-            let name = format!("berth-test-{}-{number}", process::id());
-            let _ = self.kubectl.run(&["delete", "namespace", &name, "--ignore-not-found", "--wait=false"]);
+        let names = std::mem::take(self.namespaces.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if !names.is_empty() {
+            let mut arguments = vec!["delete", "namespace", "--ignore-not-found", "--wait=false"];
+            arguments.extend(names.iter().map(String::as_str));
+            let _ = self.kubectl.run(&arguments);
         }
     }
 }
