@@ -220,6 +220,8 @@ impl Drop for Berth {
     fn drop(&mut self) {
         // A control plane that has ended already has no registration left.
         let _ = self.deregister();
+        // It has no client any more, so there is nothing to drain.
+        let _ = self.process.kill();
     }
 }
 

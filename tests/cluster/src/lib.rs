@@ -13,6 +13,7 @@
 //!
 //! The children of a process end with it, also when it is killed ([`Process`]).
 
+mod balancer;
 mod berth;
 mod binaries;
 mod certificates;
@@ -27,6 +28,7 @@ mod service_account;
 mod wait;
 mod webhook_tls;
 
+pub use balancer::Balancer;
 pub use berth::{Berth, BerthOptions, apply_crds};
 pub use binaries::Binaries;
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
