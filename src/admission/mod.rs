@@ -10,6 +10,7 @@ mod template;
 mod validate;
 mod verdict;
 mod workload;
+mod write;
 
 pub use facts::{Answer, CrQuery, Facts, LiveSpec, LiveWorkload, Need, WorkloadQuery};
 pub use review::{GroupResource, GroupVersionKind, Operation, Review, ReviewError};

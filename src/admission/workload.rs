@@ -57,14 +57,6 @@ impl<'a> Workload<'a> {
     }
 }
 
-/// Whether the custom resource that controls the object is the same one that controlled the old object.
-pub(super) fn same_owner(new: &Metadata, old: &Metadata) -> bool {
-    match (new.controller(), old.controller()) {
-        (Some(new), Some(old)) => new.kind == old.kind && new.uid == old.uid,
-        _ => false,
-    }
-}
-
 /// A decision that ended before a rule was asked.
 #[derive(Debug)]
 pub(super) enum Interrupt {
@@ -89,6 +81,12 @@ pub(super) fn unreadable(what: &str, error: &serde_json::Error) -> Interrupt {
         format!("the {what} cannot be read: {error}; send it as the API server would store it"),
     );
     Interrupt::Done(Verdict::invalid(vec![problem], Vec::new()))
+}
+
+/// The answer to a review of a guarded kind that lacks what it must have.
+pub(super) fn missing(what: &str, field: &str) -> Interrupt {
+    let sentence = format!("the review of this {what} carries no {field}");
+    Interrupt::Done(Verdict::refuse(400, Reason::BadRequest, None, &sentence))
 }
 
 /// The answer when an owner or a scale's parent could not be read in time.

@@ -20,14 +20,14 @@ type Record = BTreeSet<(String, String)>;
 
 /// Gives the policy's container its entries, and takes away what Berth once added and the policy does not ask for any more.
 pub(super) fn apply(
-    change: &Change<'_>,
+    change: &Change<'_, '_>,
     resolved: &Resolved<'_>,
     container: Option<&Container>,
     draft: &mut Draft,
     warnings: &mut Vec<String>,
 ) {
     let wanted = wanted(resolved);
-    if resolved.role.is_owned() && change.new.metadata.is_managed_by(THV_OPERATOR) {
+    if resolved.role.is_owned() && change.write.new.metadata.is_managed_by(THV_OPERATOR) {
         // It compares env in order with what it would write itself, and would write for ever.
         if let Some(container) = container {
             warn_of_missing(container, &wanted, draft, warnings);
@@ -56,7 +56,7 @@ pub(super) fn apply(
 }
 
 /// Takes away everything that Berth added.
-pub(super) fn remove_all(change: &Change<'_>, draft: &mut Draft) {
+pub(super) fn remove_all(change: &Change<'_, '_>, draft: &mut Draft) {
     for (container, name) in read_record(draft.get(&RECORD)) {
         remove_own(change, &container, &name, draft);
     }
@@ -116,12 +116,12 @@ fn ensure(
 }
 
 /// Removes an entry that Berth added, unless somebody has made it their own since.
-fn remove_own(change: &Change<'_>, container: &str, name: &str, draft: &mut Draft) {
+fn remove_own(change: &Change<'_, '_>, container: &str, name: &str, draft: &mut Draft) {
     let template = draft.get(&["spec", "template"]);
     let Some(index) = template::container_index(template, container) else { return };
     let before = template::container_index(change.old_template(), container)
         .and_then(|old| template::env_named(change.old_template(), old, name).first().map(|(_, entry)| *entry));
-    let own = |entry: &Value| template::has_own_form(entry) && (change.old.is_none() || before == Some(entry));
+    let own = |entry: &Value| template::has_own_form(entry) && (change.write.old.is_none() || before == Some(entry));
     let found = template::env_named(template, index, name).into_iter().find(|(_, entry)| own(entry)).map(|(at, _)| at);
     let Some(at) = found else { return };
     let (index, at) = (index.to_string(), at.to_string());

@@ -6,11 +6,10 @@ use serde_json::value::RawValue;
 use super::findings::{Count, Finding, judge_count, verdict};
 use super::scale::parent;
 use crate::admission::facts::Facts;
-use crate::admission::mutate::missing;
 use crate::admission::review::{Operation, Review};
 use crate::admission::target::Scalable;
 use crate::admission::verdict::Verdict;
-use crate::admission::workload::{Interrupt, unreadable};
+use crate::admission::workload::{Interrupt, missing, unreadable};
 use crate::policy::{CrKind, Metadata, Object, WorkloadKind, names::TOOLHIVE_GROUP, object};
 
 const KIND: &str = "HorizontalPodAutoscaler";
@@ -57,11 +56,11 @@ pub(in crate::admission) fn autoscaler(review: &Review<'_>, facts: &Facts) -> Re
             .map(|object| object.0)
             .map_err(|error| unreadable(KIND, &error))
     };
-    let Some(object) = review.object else { return Ok(missing(KIND, "object")) };
+    let Some(object) = review.object else { return Err(missing(KIND, "object")) };
     let new = read(object)?;
     let old = match (review.operation, review.old_object) {
         (Operation::Update, Some(old)) => Some(read(old)?),
-        (Operation::Update, None) => return Ok(missing(KIND, "oldObject")),
+        (Operation::Update, None) => return Err(missing(KIND, "oldObject")),
         _ => None,
     };
     if new.metadata.is_deleting() || new.spec.max_replicas <= 1 {

@@ -6,10 +6,9 @@ use super::findings::{Count, Counted, Finding, judge_count, verdict};
 use super::workload::missing_address;
 use crate::admission::Settings;
 use crate::admission::facts::{Answer, Facts, WorkloadQuery};
-use crate::admission::mutate::missing;
 use crate::admission::review::{Operation, Review};
 use crate::admission::verdict::Verdict;
-use crate::admission::workload::{Interrupt, policy_not_found, unreadable};
+use crate::admission::workload::{Interrupt, missing, policy_not_found, unreadable};
 use crate::policy::{CrKind, CustomResource, Transport, WorkloadKind};
 
 /// The live counts of a custom resource's workloads; what the resource names itself counts instead.
@@ -31,13 +30,13 @@ pub(in crate::admission) fn custom_resource(
         CustomResource::from_json(kind, object.get(), settings.default_storage.as_ref())
             .map_err(|error| unreadable(what, &error))
     };
-    let Some(object) = review.object else { return Ok(missing(what, "object")) };
+    let Some(object) = review.object else { return Err(missing(what, "object")) };
     let new = read(object)?;
     if new.meta.is_deleting() {
         return Ok(Verdict::allow());
     }
     let old = match (review.operation, review.old_object) {
-        (Operation::Update, None) => return Ok(missing(what, "oldObject")),
+        (Operation::Update, None) => return Err(missing(what, "oldObject")),
         (Operation::Update, Some(old)) => Some(read(old)?),
         _ => None,
     };

@@ -5,11 +5,10 @@ use serde_json::value::RawValue;
 
 use super::findings::{Count, Counted, judge_count, verdict};
 use crate::admission::facts::{Answer, CrQuery, Facts, WorkloadQuery};
-use crate::admission::mutate::missing;
 use crate::admission::review::Review;
 use crate::admission::target::Scalable;
 use crate::admission::verdict::Verdict;
-use crate::admission::workload::{Interrupt, custom_resource, owner, policy_not_found, unreadable};
+use crate::admission::workload::{Interrupt, custom_resource, missing, owner, policy_not_found, unreadable};
 use crate::policy::{CrKind, Object, ScalingPolicy, WorkloadKind, object, resolve};
 
 /// An autoscaling/v1 `Scale`. Of its parent it carries name and namespace, and nothing that says whose it is.
@@ -27,7 +26,7 @@ struct ScaleSpec {
 
 /// Judges a write of a scale.
 pub(in crate::admission) fn scale(of: Scalable, review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
-    let Some(object) = review.object else { return Ok(missing("Scale", "object")) };
+    let Some(object) = review.object else { return Err(missing("Scale", "object")) };
     let new = read(object)?;
     // Without an old object there is nothing that the write could be better than.
     let old = review.old_object.map(read).transpose()?.map_or(0, |old| old.spec.replicas);

@@ -4,14 +4,13 @@ use serde_json::Value;
 
 use super::findings::{Count, Counted, Finding, judge_count, verdict};
 use crate::admission::facts::Facts;
-use crate::admission::mutate::{highest_stamp, mcpserver_stamp, missing, namespace, stale};
-use crate::admission::review::{Operation, Review};
-use crate::admission::stamp::Decision;
+use crate::admission::review::Review;
 use crate::admission::template;
 use crate::admission::verdict::Verdict;
-use crate::admission::workload::{Interrupt, Workload, owner, same_owner, unreadable};
+use crate::admission::workload::{Interrupt, Workload, unreadable};
+use crate::admission::write::Write;
 use crate::policy::{
-    CodeWord, CustomResource, Metadata, Parsed, Problem, Resolved, Role, WorkloadKind, annotation_path, names, resolve,
+    CodeWord, CustomResource, Metadata, Parsed, Problem, Resolved, Role, WorkloadKind, annotation_path, names,
 };
 
 /// Judges a write of a workload.
@@ -20,41 +19,21 @@ pub(in crate::admission) fn workload(
     review: &Review<'_>,
     facts: &Facts,
 ) -> Result<Verdict, Interrupt> {
-    let what = kind.as_str();
-    let Some(object) = review.object else { return Ok(missing(what, "object")) };
-    let new = Workload::read(object).map_err(|error| unreadable(what, &error))?;
-    if new.metadata.is_deleting() {
-        return Ok(Verdict::allow());
+    let write = Write::read(kind, review, facts)?;
+    let Some(resolved) = write.resolve() else { return Ok(Verdict::allow()) };
+    if let Some(refusal) = write.stale(&resolved) {
+        return Ok(refusal);
     }
-    let old = match (review.operation, review.old_object) {
-        (Operation::Update, None) => return Ok(missing(what, "oldObject")),
-        (Operation::Update, Some(old)) => Some(Workload::read(old).map_err(|error| unreadable(what, &error))?),
-        _ => None,
-    };
-    let namespace = namespace(review, &new);
-    let cr = owner(&new.metadata, namespace, highest_stamp(&new, old.as_ref()), facts)?.map(AsRef::as_ref);
-    let Some(resolved) = resolve(kind, &new.metadata, cr) else { return Ok(Verdict::allow()) };
-    let old_is_same_owners = old.as_ref().is_some_and(|old| same_owner(&new.metadata, &old.metadata));
-
-    if let Some(owner) = resolved.owner.filter(|_| resolved.role.has_mcpserver_stamp())
-        && let Decision::Stale { live } =
-            mcpserver_stamp(&new, old.as_ref().filter(|_| old_is_same_owners), owner.meta.generation)
-    {
-        return Ok(stale(new.stamp(), live, &owner.meta.name));
-    }
-    let findings = judge(&new, &resolved).map_err(|error| unreadable(what, &error))?;
+    let judge = |workload, resolved| judge(workload, resolved).map_err(|error| unreadable(kind.as_str(), &error));
+    let findings = judge(&write.new, &resolved)?;
     // Most writes break no rule; then nobody has to know what the old object broke.
-    let before = match &old {
-        Some(old) if !findings.is_empty() => {
-            // The old object is judged by its own annotations; its owner is the same one, or not known any more.
-            let resolved = resolve(kind, &old.metadata, cr.filter(|_| old_is_same_owners));
-            resolved.map(|resolved| judge(old, &resolved)).transpose().map_err(|error| unreadable(what, &error))?
-        }
-        _ => None,
+    let before = match (&write.old, write.resolve_old()) {
+        (Some(old), Some(resolved)) if !findings.is_empty() => judge(old, &resolved)?,
+        _ => Vec::new(),
     };
     let mut warnings = resolved.conflicts.clone();
-    warnings.extend(service_name_warning(kind, &new, &resolved));
-    Ok(verdict(findings, before.as_deref().unwrap_or_default(), warnings))
+    warnings.extend(service_name_warning(kind, &write.new, &resolved));
+    Ok(verdict(findings, &before, warnings))
 }
 
 /// Every rule that a workload breaks.
