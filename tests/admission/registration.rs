@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use berth::registration::{Endpoint, FailurePolicy, Registration};
@@ -111,12 +111,30 @@ fn berth(arguments: &[&str]) -> Result<String> {
     }
 }
 
+/// Once for all trials: two that create the same definition at a time are one too many.
 fn define_resources(ctx: &Context) -> Result<()> {
-    let kubectl = ctx.cluster().kubectl();
-    kubectl.apply_yaml(&berth(&["crds"])?)?.ok()?;
-    let wait = ["wait", "--for=condition=Established", "--timeout=20s"];
-    let names = ["crd/mcpservers.toolhive.stacklok.dev", "crd/virtualmcpservers.toolhive.stacklok.dev"];
-    kubectl.run(&[&wait[..], &names].concat())?.ok().map(drop)
+    static DEFINED: OnceLock<Result<()>> = OnceLock::new();
+    let define = || {
+        let kubectl = ctx.cluster().kubectl();
+        kubectl.apply_yaml(&berth(&["crds"])?)?.ok()?;
+        let wait = ["wait", "--for=condition=Established", "--timeout=20s"];
+        let names = ["crd/mcpservers.toolhive.stacklok.dev", "crd/virtualmcpservers.toolhive.stacklok.dev"];
+        kubectl.run(&[&wait[..], &names].concat())?.ok().map(drop)
+    };
+    DEFINED.get_or_init(define).clone()
+}
+
+/// Likewise the namespace and the rights.
+fn install_rights(ctx: &Context) -> Result<()> {
+    static INSTALLED: OnceLock<Result<()>> = OnceLock::new();
+    let install = || {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhook-config");
+        for file in ["namespace.yaml", "rbac.yaml"] {
+            ctx.cluster().kubectl().run(&["apply", "-f", &directory.join(file).display().to_string()])?.ok()?;
+        }
+        Ok(())
+    };
+    INSTALLED.get_or_init(install).clone()
 }
 
 fn workload(kind: &str, name: &str, metadata: &Value) -> Value {
@@ -445,10 +463,8 @@ fn the_schema_lets_berth_refuse(ctx: &Context, ns: &Namespace) -> Result<(), Fai
 fn kustomize_installs_it(ctx: &Context, _: &Namespace) -> Result<(), Failed> {
     let (kubectl, root) = (ctx.cluster().kubectl(), Path::new(env!("CARGO_MANIFEST_DIR")));
     let file = |path: &str| root.join(path).display().to_string();
-    // A dry run has no namespace to put things in, and this one disturbs nobody.
-    for manifest in ["webhook-config/namespace.yaml", "webhook-config/rbac.yaml"] {
-        kubectl.run(&["apply", "-f", &file(manifest)])?.ok()?;
-    }
+    // A dry run has no namespace to put things in, and these disturb nobody.
+    install_rights(ctx)?;
     let expected = [
         "namespace/berth-system",
         "serviceaccount/berth",
@@ -520,13 +536,13 @@ fn copy_directory(from: &Path, to: &Path) -> Result<(), Failed> {
 
 fn least_privilege(ctx: &Context, _: &Namespace) -> Result<(), Failed> {
     let kubectl = ctx.cluster().kubectl();
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhook-config");
-    for file in ["namespace.yaml", "rbac.yaml"] {
-        kubectl.run(&["apply", "-f", &directory.join(file).display().to_string()])?.ok()?;
-    }
+    install_rights(ctx)?;
     let listed = ["auth", "can-i", "--list", "--no-headers"];
     let subject = "--as=system:serviceaccount:berth-system:berth";
-    let table = kubectl.run(&[&listed[..], &[subject]].concat())?.ok()?;
+    let table = wait_for("the rights to take effect", BOUND, || {
+        let table = kubectl.run(&[&listed[..], &[subject]].concat())?.ok()?;
+        Ok(table.contains("mcpservers").then_some(table))
+    })?;
     // Everybody may ask who they are, and discover what there is.
     let mut rights: Vec<_> = table
         .lines()
