@@ -50,6 +50,15 @@ impl ControlPlane {
     /// # Errors
     /// When a program is missing or ends (with the end of its log), or it is not ready in a minute.
     pub fn start(options: &ControlPlaneOptions) -> Result<Self> {
+        Self::start_with(options, &[])
+    }
+
+    /// The same with more arguments of kube-apiserver, as in `--feature-gates=…`; a cluster that is there already has
+    /// to have them.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub fn start_with(options: &ControlPlaneOptions, api_server: &[&str]) -> Result<Self> {
         let binaries = Binaries::ensure()?;
         let given = ["BERTH_TEST_KUBECONFIG", "KUBECONFIG"]
             .into_iter()
@@ -57,11 +66,11 @@ impl ControlPlane {
         if let Some((variable, kubeconfig)) = given {
             return Self::connect(&binaries, variable, Path::new(&kubeconfig));
         }
-        let mut outcome = Self::launch(&binaries, options);
+        let mut outcome = Self::launch(&binaries, options, api_server);
         for _ in 1..ATTEMPTS {
             match outcome {
                 Err(error) if error.to_string().contains("address already in use") => {
-                    outcome = Self::launch(&binaries, options);
+                    outcome = Self::launch(&binaries, options, api_server);
                 }
                 _ => break,
             }
@@ -94,7 +103,7 @@ impl ControlPlane {
         })
     }
 
-    fn launch(binaries: &Binaries, options: &ControlPlaneOptions) -> Result<Self> {
+    fn launch(binaries: &Binaries, options: &ControlPlaneOptions, more: &[&str]) -> Result<Self> {
         let run_dir = RunDir::new()?;
         let dir = run_dir.path();
         let [etcd_port, etcd_peer_port, port] = free_ports()?;
@@ -104,7 +113,8 @@ impl ControlPlane {
 
         let etcd = start_etcd(binaries, dir, etcd_port, etcd_peer_port)?;
         let audit_log = options.audit.then(|| dir.join("audit.log"));
-        let api_server = start_api_server(binaries, dir, &authority, &keys, (etcd_port, port), audit_log.as_deref())?;
+        let ports = (etcd_port, port);
+        let api_server = start_api_server(binaries, dir, &authority, &keys, ports, audit_log.as_deref(), more)?;
 
         let admin = authority.client("admin", Some("system:masters"))?;
         let kubeconfig = write_kubeconfig(dir, "admin", &server, authority.file(), &Credentials::Certificate(&admin))?;
@@ -286,6 +296,7 @@ fn start_api_server(
     (private_key, public_key): &(PathBuf, PathBuf),
     (etcd_port, port): (u16, u16),
     audit_log: Option<&Path>,
+    more: &[&str],
 ) -> Result<Process> {
     let hosts = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
     let (certificate, key) = authority.server("kube-apiserver", &hosts)?.write(dir, "kube-apiserver")?;
@@ -312,6 +323,7 @@ fn start_api_server(
         fs::write(&policy, AUDIT_POLICY).map_err(Error::at("write", &policy))?;
         arguments.extend([file("audit-policy-file", &policy), file("audit-log-path", log)]);
     }
+    arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
     Process::start(dir, "kube-apiserver", &binaries.program("kube-apiserver")?, arguments, &[])
 }
 
