@@ -27,14 +27,15 @@ impl<'a, 'f> Write<'a, 'f> {
         let read = |object| Workload::read(object).map_err(|error| unreadable(what, &error));
         let Some(object) = review.object else { return Err(missing(what, "object")) };
         let new = read(object)?;
-        if new.metadata.is_deleting() {
-            return Err(Interrupt::Done(Verdict::allow()));
-        }
         let old = match (review.operation, review.old_object) {
             (Operation::Update, None) => return Err(missing(what, "oldObject")),
             (Operation::Update, Some(old)) => Some(read(old)?),
             _ => None,
         };
+        // Only the stored object says that it is being deleted; in a new one, anybody can write that.
+        if old.as_ref().is_some_and(|old| old.metadata.is_deleting()) {
+            return Err(Interrupt::Done(Verdict::allow()));
+        }
         let namespace = if review.namespace.is_empty() { &new.metadata.namespace } else { &review.namespace };
         // The highest generation that either object is known to have been made from: an older copy of the owner would
         // take a stale write for a new one.

@@ -248,6 +248,11 @@ fn an_object_being_deleted_is_left_alone() {
     let written = world.update(&object, &object);
     assert_eq!(written.mutation.patch(), []);
     assert!(written.validation.is_allowed());
+    // In a new object it is only a claim.
+    object["metadata"]["annotations"]["berth.dev/replicas"] = json!("3");
+    let claimed = world.create(&object);
+    assert_eq!(claimed.object["spec"]["replicas"], json!(3));
+    claimed.refusal();
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(in crate::admission) fn autoscaler(review: &Review<'_>, facts: &Facts) -> Re
         (Operation::Update, None) => return Err(missing(KIND, "oldObject")),
         _ => None,
     };
-    if new.metadata.is_deleting() || new.spec.max_replicas <= 1 {
+    if old.as_ref().is_some_and(|old| old.metadata.is_deleting()) || new.spec.max_replicas <= 1 {
         return Ok(Verdict::allow());
     }
     let Some((of, name)) = new.target() else { return Ok(Verdict::allow()) };

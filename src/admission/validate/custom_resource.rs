@@ -32,14 +32,14 @@ pub(in crate::admission) fn custom_resource(
     };
     let Some(object) = review.object else { return Err(missing(what, "object")) };
     let new = read(object)?;
-    if new.meta.is_deleting() {
-        return Ok(Verdict::allow());
-    }
     let old = match (review.operation, review.old_object) {
         (Operation::Update, None) => return Err(missing(what, "oldObject")),
         (Operation::Update, Some(old)) => Some(read(old)?),
         _ => None,
     };
+    if old.as_ref().is_some_and(|old| old.meta.is_deleting()) {
+        return Ok(Verdict::allow());
+    }
     // What does not exist yet has no workloads.
     let live = if old.is_some() { live_counts(&new, review, facts)? } else { Live::default() };
     let findings = judge(&new, live);
