@@ -3,5 +3,9 @@
 pub mod admission;
 pub mod certs;
 pub mod cli;
+pub mod cluster;
+pub mod metrics;
 pub mod policy;
 pub mod registration;
+pub mod serve;
+pub mod webhook;

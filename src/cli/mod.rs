@@ -15,6 +15,7 @@ mod crds;
 mod error;
 mod format;
 mod output;
+mod serve;
 mod webhook_config;
 
 pub use error::CliError;
@@ -38,6 +39,7 @@ enum Command {
     Certs(certs::Args),
     Completions(completions::Args),
     Crds(crds::Args),
+    Serve(serve::Args),
     WebhookConfig(webhook_config::Args),
 }
 
@@ -56,6 +58,7 @@ impl Cli {
             Command::Certs(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Crds(args) => args.run(out),
+            Command::Serve(args) => args.run(out),
             Command::WebhookConfig(args) => args.run(out),
         }
     }

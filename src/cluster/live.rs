@@ -1,0 +1,133 @@
+//! Reads of single objects from the API server.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::GetParams;
+use kube::core::Request;
+use kube::{Api, Error};
+use tokio::time::timeout;
+
+use super::Shared;
+use super::resource::{Arriving, api_resource};
+use crate::admission::{Answer, CrQuery, LiveWorkload, WorkloadQuery};
+use crate::metrics::{LiveRead, LiveReadResult};
+use crate::policy::CustomResource;
+use crate::policy::names::TOOLHIVE_VERSIONS;
+
+/// The longest that one read takes. A review has its own deadline, which is usually shorter.
+const READ: Duration = Duration::from_secs(10);
+
+impl Shared {
+    /// The custom resource as it is stored now. A resource of the name with another uid is another one.
+    pub(super) async fn read_custom_resource(&self, query: &CrQuery) -> Answer<Arc<CustomResource>> {
+        let answer = match could_exist(&query.namespace) && could_exist(&query.name) {
+            true => self.custom_resource_of_any_version(query).await,
+            false => Answer::Absent,
+        };
+        self.count(LiveRead::CustomResource(query.kind), &answer);
+        answer
+    }
+
+    async fn custom_resource_of_any_version(&self, query: &CrQuery) -> Answer<Arc<CustomResource>> {
+        // The version that the watch found comes first. The others are asked too, since the definition may have been
+        // installed, or its versions changed, a moment ago.
+        let known = self.store.version(query.kind);
+        let others = TOOLHIVE_VERSIONS.into_iter().filter(|version| Some(*version) != known);
+        for version in known.into_iter().chain(others) {
+            let resource = api_resource(query.kind, version);
+            let api: Api<Arriving> = Api::namespaced_with(self.client.clone(), &query.namespace, &resource);
+            let found = match bounded(api.get(&query.name)).await {
+                Ok(found) => found,
+                Err(Failure::NotFound { object: true }) => return Answer::Absent,
+                Err(Failure::NotFound { object: false }) => continue,
+                Err(Failure::Other(reason)) => return Answer::Unreadable(reason),
+            };
+            return match found.read(query.kind, self.default_storage.as_ref()) {
+                Ok(copy) if query.uid.as_ref().is_none_or(|uid| *uid == copy.meta.uid) => Answer::Found(Arc::new(copy)),
+                Ok(_) => Answer::Absent,
+                Err(error) => Answer::Unreadable(format!("the API server's copy of it cannot be read: {error}")),
+            };
+        }
+        Answer::Absent
+    }
+
+    /// The workload as it is stored now.
+    pub(super) async fn read_workload(&self, query: &WorkloadQuery) -> Answer<LiveWorkload> {
+        let answer = match could_exist(&query.namespace) && could_exist(&query.name) {
+            true => self.workload(query).await,
+            false => Answer::Absent,
+        };
+        self.count(LiveRead::Workload(query.kind), &answer);
+        answer
+    }
+
+    async fn workload(&self, query: &WorkloadQuery) -> Answer<LiveWorkload> {
+        let collection = format!("/apis/apps/v1/namespaces/{}/{}", query.namespace, query.kind.plural());
+        let request = match Request::new(collection).get(&query.name, &GetParams::default()) {
+            Ok(request) => request,
+            Err(error) => return Answer::Unreadable(error.to_string()),
+        };
+        match bounded(self.client.request(request)).await {
+            Ok(workload) => Answer::Found(workload),
+            Err(Failure::NotFound { .. }) => Answer::Absent,
+            Err(Failure::Other(reason)) => Answer::Unreadable(reason),
+        }
+    }
+
+    fn count<T>(&self, object: LiveRead, answer: &Answer<T>) {
+        let result = match answer {
+            Answer::Found(_) => LiveReadResult::Found,
+            Answer::Absent => LiveReadResult::Absent,
+            Answer::Unreadable(_) => LiveReadResult::Failed,
+        };
+        self.metrics.live_read(object, result);
+    }
+}
+
+/// Why there is no object.
+enum Failure {
+    /// 404: of the object, or of the whole kind at that version.
+    NotFound { object: bool },
+    /// Not known.
+    Other(String),
+}
+
+async fn bounded<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    match timeout(READ, read).await {
+        Ok(Ok(object)) => Ok(object),
+        Ok(Err(Error::Api(status))) if status.code == 404 => {
+            // The API server names the object that it misses; for a path that it does not serve there is none.
+            let object = status.details.as_ref().is_some_and(|details| !details.name.is_empty());
+            Err(Failure::NotFound { object })
+        }
+        Ok(Err(Error::Api(status))) => {
+            Err(Failure::Other(format!("the API server answered {}: {}", status.code, status.message)))
+        }
+        Ok(Err(error)) => Err(Failure::Other(format!("the API server cannot be asked: {error}"))),
+        Err(_) => Err(Failure::Other(format!("the API server did not answer within {} s", READ.as_secs()))),
+    }
+}
+
+/// Whether the API server could hold an object of this name. Names come from reviews and go into a path; one that could
+/// lead elsewhere names nothing.
+fn could_exist(name: &str) -> bool {
+    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    !name.is_empty() && name.len() <= 253 && name.chars().all(valid) && name.starts_with(|c: char| c != '.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_could_lead_elsewhere_names_nothing() {
+        for name in ["web", "a.b-c", "0"] {
+            assert!(could_exist(name), "{name}");
+        }
+        for name in ["", "..", ".", "a/b", "../secrets/x", "a?b", "a%2fb", "a#b", "A", "ü", &"a".repeat(254)] {
+            assert!(!could_exist(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What Berth knows of the cluster: a cache of the custom resources that follows it, and reads of single objects.
+
+mod live;
+mod lookup;
+mod resource;
+mod store;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{Client, Config};
+use tokio::runtime::Handle;
+
+pub use lookup::{Found, Given, Lookup};
+pub use watch::Watch;
+
+use self::store::Store;
+use crate::admission::{Answer, CrQuery, LiveWorkload, WorkloadQuery};
+use crate::metrics::Metrics;
+use crate::policy::{CrKind, CustomResource, RedisStorage};
+
+/// For connecting to the API server, and for a single read from it.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// The cluster is not configured.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// Access to a cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    /// Where requests run. Workers come and go with their own runtimes; connections to the API server stay on this one.
+    runtime: Handle,
+    store: Store,
+    default_storage: Option<RedisStorage>,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// The cluster of `KUBECONFIG` or of the pod's service account. Needs a tokio runtime, on which its requests run.
+    ///
+    /// Nothing is asked of the API server yet: it may come later than Berth.
+    ///
+    /// # Errors
+    /// When neither names a cluster.
+    pub async fn infer(default_storage: Option<RedisStorage>, metrics: Arc<Metrics>) -> Result<Self, ConfigError> {
+        let config = Config::infer().await.map_err(|error| ConfigError(error.to_string()))?;
+        Self::new(config, default_storage, metrics)
+    }
+
+    /// The cluster of a configuration.
+    ///
+    /// # Errors
+    /// When its certificates or addresses cannot be used.
+    pub fn new(
+        mut config: Config,
+        default_storage: Option<RedisStorage>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ConfigError> {
+        config.connect_timeout = Some(CONNECT);
+        let client = Client::try_from(config).map_err(|error| ConfigError(error.to_string()))?;
+        let (runtime, store) = (Handle::current(), Store::default());
+        Ok(Self { shared: Arc::new(Shared { client, runtime, store, default_storage, metrics }) })
+    }
+
+    /// What keeps the cache of a kind; run it for as long as the cache is to follow the cluster.
+    #[must_use]
+    pub fn watch(&self, kind: CrKind) -> Watch {
+        Watch::new(Arc::clone(&self.shared), kind)
+    }
+
+    /// A custom resource: from the cache where its copy is new enough, else from the API server.
+    pub(crate) async fn custom_resource(&self, query: &CrQuery) -> Answer<Arc<CustomResource>> {
+        if let Some(cached) = self.shared.store.get(query.kind, &query.namespace, &query.name) {
+            let same = query.uid.as_ref().is_none_or(|uid| *uid == cached.meta.uid);
+            if same && cached.meta.generation >= query.min_generation {
+                return Answer::Found(cached);
+            }
+        }
+        let (shared, query) = (Arc::clone(&self.shared), query.clone());
+        self.run(async move { shared.read_custom_resource(&query).await }).await
+    }
+
+    /// A workload, from the API server.
+    pub(crate) async fn workload(&self, query: &WorkloadQuery) -> Answer<LiveWorkload> {
+        let (shared, query) = (Arc::clone(&self.shared), query.clone());
+        self.run(async move { shared.read_workload(&query).await }).await
+    }
+
+    async fn run<T: Send + 'static>(&self, read: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
+        let read = self.shared.runtime.spawn(read);
+        read.await.unwrap_or_else(|error| Answer::Unreadable(format!("the read was given up: {error}")))
+    }
+}

@@ -1,0 +1,193 @@
+//! Follows the custom resources of one kind into the cache.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Error};
+use tokio::time::{sleep, timeout};
+
+use super::Shared;
+use super::resource::{Arriving, api_resource};
+use super::store::Copies;
+use crate::policy::CrKind;
+use crate::policy::names::{TOOLHIVE_GROUP, TOOLHIVE_VERSIONS};
+
+/// How often to look for a definition that is not installed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// For the question which versions are served.
+const DISCOVERY: Duration = Duration::from_secs(10);
+/// Between attempts while the API server cannot be reached: first and longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Objects in memory at once while a list comes in.
+const PAGE: u32 = 100;
+
+/// Keeps the cache of one kind.
+#[derive(Debug)]
+pub struct Watch {
+    shared: Arc<Shared>,
+    kind: CrKind,
+}
+
+impl Watch {
+    pub(super) fn new(shared: Arc<Shared>, kind: CrKind) -> Self {
+        Self { shared, kind }
+    }
+
+    /// Follows the cluster, for ever; calls `synced` when the cache is complete for the first time.
+    ///
+    /// A kind that is not installed has no objects, so its cache is complete; it is looked for again and again.
+    pub async fn run(self, synced: impl FnOnce()) {
+        let mut synced = Some(synced);
+        let mut backoff = Backoff::default();
+        loop {
+            match self.served_version().await {
+                Ok(Some(version)) => {
+                    self.shared.store.set_version(self.kind, Some(version));
+                    self.follow(version, &mut synced, &mut backoff).await;
+                }
+                Ok(None) => {
+                    backoff.reset();
+                    self.shared.store.set_version(self.kind, None);
+                    self.replace(Copies::new());
+                    if let Some(synced) = synced.take() {
+                        tracing::info!(
+                            kind = self.kind.as_str(),
+                            "not installed; looking for it again from time to time"
+                        );
+                        synced();
+                    }
+                    sleep(LOOK_AGAIN).await;
+                }
+                Err(error) => self.wait(&mut backoff, &error).await,
+            }
+        }
+    }
+
+    /// The first of Berth's versions at which the API server has the kind.
+    async fn served_version(&self) -> Result<Option<&'static str>, String> {
+        for version in TOOLHIVE_VERSIONS {
+            let group_version = format!("{TOOLHIVE_GROUP}/{version}");
+            match timeout(DISCOVERY, self.shared.client.list_api_group_resources(&group_version)).await {
+                Ok(Ok(list)) => {
+                    if list.resources.iter().any(|resource| resource.name == self.kind.plural()) {
+                        return Ok(Some(version));
+                    }
+                }
+                Ok(Err(error)) if is_not_found(&error) => {}
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err(format!("no answer within {} s", DISCOVERY.as_secs())),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Follows one version until it is not served any more.
+    async fn follow(&self, version: &'static str, synced: &mut Option<impl FnOnce()>, backoff: &mut Backoff) {
+        let kind = self.kind.as_str();
+        let resource = api_resource(self.kind, version);
+        let api: Api<Arriving> = Api::all_with(self.shared.client.clone(), &resource);
+        let mut events = pin!(watcher(api, watcher::Config::default().page_size(PAGE)));
+        let mut listing = Copies::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => listing = Copies::new(),
+                Ok(Event::InitApply(arriving)) => {
+                    if let Some(copy) = self.read(&arriving) {
+                        listing.insert(arriving.key(), Arc::new(copy));
+                    }
+                }
+                Ok(Event::InitDone) => {
+                    backoff.reset();
+                    self.replace(std::mem::take(&mut listing));
+                    tracing::info!(kind, version, objects = self.shared.store.count(self.kind), "cache synced");
+                    if let Some(synced) = synced.take() {
+                        synced();
+                    }
+                }
+                Ok(Event::Apply(arriving)) => {
+                    backoff.reset();
+                    match self.read(&arriving) {
+                        Some(copy) => self.shared.store.insert(self.kind, arriving.key(), copy),
+                        // No copy rather than an outdated one: a review then asks the API server.
+                        None => self.shared.store.remove(self.kind, &arriving.key()),
+                    }
+                    self.count();
+                }
+                Ok(Event::Delete(arriving)) => {
+                    self.shared.store.remove(self.kind, &arriving.key());
+                    self.count();
+                }
+                Err(error) if is_gone(&error) => {
+                    tracing::info!(kind, version, "not served any more");
+                    return;
+                }
+                Err(error) => self.wait(backoff, &error.to_string()).await,
+            }
+        }
+    }
+
+    fn read(&self, arriving: &Arriving) -> Option<crate::policy::CustomResource> {
+        match arriving.read(self.kind, self.shared.default_storage.as_ref()) {
+            Ok(copy) => Some(copy),
+            Err(error) => {
+                let (namespace, name) = arriving.key();
+                tracing::warn!(kind = self.kind.as_str(), namespace, name, %error, "cannot be read");
+                None
+            }
+        }
+    }
+
+    fn replace(&self, copies: Copies) {
+        self.shared.store.replace(self.kind, copies);
+        self.count();
+    }
+
+    fn count(&self) {
+        self.shared.metrics.watched(self.kind, self.shared.store.count(self.kind));
+    }
+
+    /// The cache stays as it is meanwhile.
+    async fn wait(&self, backoff: &mut Backoff, error: &str) {
+        let pause = backoff.next();
+        // A closed watch is everyday life. One line for a lasting trouble, the rest for those who look for it.
+        if backoff.attempts == 3 {
+            tracing::warn!(kind = self.kind.as_str(), error, "the API server cannot be watched; trying again");
+        } else {
+            tracing::debug!(kind = self.kind.as_str(), error, "watch interrupted");
+        }
+        sleep(pause).await;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Backoff {
+    attempts: u32,
+}
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let (first, longest) = BACKOFF;
+        let pause = first.saturating_mul(1 << self.attempts.min(10)).min(longest);
+        self.attempts = self.attempts.saturating_add(1);
+        pause
+    }
+
+    fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+fn is_not_found(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 404)
+}
+
+/// Whether the kind is not there at this version any more.
+fn is_gone(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => is_not_found(error),
+        _ => false,
+    }
+}
