@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod manifest;
 pub mod metrics;
 pub mod policy;
+pub mod preview;
 pub mod registration;
 pub mod serve;
 pub mod webhook;

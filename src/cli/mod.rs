@@ -13,9 +13,13 @@ mod certs;
 mod completions;
 mod crds;
 mod error;
+mod files;
+mod findings;
 mod format;
+mod mutate;
 mod output;
 mod serve;
+mod validate;
 mod webhook_config;
 
 pub use error::CliError;
@@ -39,7 +43,9 @@ enum Command {
     Certs(certs::Args),
     Completions(completions::Args),
     Crds(crds::Args),
+    Mutate(mutate::Args),
     Serve(serve::Args),
+    Validate(validate::Args),
     WebhookConfig(webhook_config::Args),
 }
 
@@ -58,7 +64,9 @@ impl Cli {
             Command::Certs(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Crds(args) => args.run(out),
+            Command::Mutate(args) => args.run(out),
             Command::Serve(args) => args.run(out),
+            Command::Validate(args) => args.run(out),
             Command::WebhookConfig(args) => args.run(out),
         }
     }

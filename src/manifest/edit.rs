@@ -6,6 +6,7 @@ use granit_parser::ScalarStyle;
 use serde_json::{Map, Value};
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
+use super::document::Rewritten;
 use super::emit::{STEP, Style, block, entry, flow, flow_key, json};
 use super::scalar::{quoted, write_string};
 use super::tree::{Kind, NodeId, Tree};
@@ -14,14 +15,19 @@ use super::tree::{Kind, NodeId, Tree};
 ///
 /// Small changes are made in the text. Where that is not possible (a change below an alias, for one), the document is
 /// written anew: its order of keys stays, its comments are lost.
-pub(super) fn rewrite(text: &str, tree: &Tree, wanted: &[(NodeId, Value)]) -> Result<String, String> {
+pub(super) fn rewrite(text: &str, tree: &Tree, wanted: &[(NodeId, Value)]) -> Result<Rewritten, String> {
     let root = expected(tree, wanted)?;
     let edited = Editor::new(text, tree).edited(wanted);
-    if let Some(edited) = edited.filter(|edited| reads_as(edited, &root)) {
-        return Ok(edited);
+    if let Some(text) = edited.filter(|edited| reads_as(edited, &root)) {
+        return Ok(Rewritten { text, lost_comments: false });
     }
     let anew = Editor::new(text, tree).anew(&root);
-    if reads_as(&anew, &root) { Ok(anew) } else { Err("the result cannot be written as YAML".to_owned()) }
+    if !reads_as(&anew, &root) {
+        return Err("the result cannot be written as YAML".to_owned());
+    }
+    // A `#` in a value looks like one too; then the note is about nothing, which harms nobody.
+    let lost_comments = text[tree.node(tree.root()).span.clone()].contains('#');
+    Ok(Rewritten { text: anew, lost_comments })
 }
 
 fn reads_as(text: &str, value: &Value) -> bool {
@@ -141,7 +147,7 @@ impl<'a> Editor<'a> {
                 true => self.insert_flow(id, &kept, |editor, indent, step| {
                     format!("{}: {}", flow_key(name, editor.json), editor.flow_value(value, indent, step))
                 }),
-                false => self.insert_entry(id, &kept, name, value),
+                false => self.insert_entry(&kept, name, value),
             }
         }
         Ok(())
@@ -149,7 +155,7 @@ impl<'a> Editor<'a> {
 
     /// A new key goes where the reader looks for it: a single value after the last key that sorts before it, a
     /// collection at the end.
-    fn insert_entry(&mut self, id: NodeId, entries: &[(NodeId, NodeId)], name: &str, value: &Value) {
+    fn insert_entry(&mut self, entries: &[(NodeId, NodeId)], name: &str, value: &Value) {
         let first = self.tree.node(entries[0].0);
         let indent = first.column;
         let text = entry(name, value, indent, self.style);
@@ -211,10 +217,10 @@ impl<'a> Editor<'a> {
             for (old, new) in items[gone.start..].iter().zip(&new[come.start..]).take(paired) {
                 self.node(*old, new, self.tree.node(*old).column)?;
             }
-            for extra in gone.start + paired..gone.end {
+            for (at, item) in items.iter().enumerate().take(gone.end).skip(gone.start + paired) {
                 match flow {
-                    true => self.remove_flow(&pairs, extra),
-                    false => self.remove_item(items[extra])?,
+                    true => self.remove_flow(&pairs, at),
+                    false => self.remove_item(*item)?,
                 }
             }
             for value in &new[come.start + paired..come.end] {
@@ -382,7 +388,7 @@ mod tests {
         let tree = Tree::parse(text).unwrap().unwrap();
         let mut value = tree.value().unwrap();
         change(&mut value);
-        rewrite(text, &tree, &[(tree.root(), value)]).unwrap()
+        rewrite(text, &tree, &[(tree.root(), value)]).unwrap().text
     }
 
     const WEB: &str = "\

@@ -1,0 +1,142 @@
+//! What a cluster would make of manifests: the webhook's own decisions, on files instead of writes.
+//!
+//! There is no cluster here. Custom resources, workloads and autoscalers find each other in the same input, every object
+//! counts as new, and what is not in the input does not exist.
+
+mod arrival;
+
+mod known;
+
+use json_patch::{Patch, PatchOperation};
+use serde_json::Value;
+
+use crate::admission::{Facts, Outcome, Refusal, Review, Settings, Verdict, Webhook, decide};
+use crate::manifest::{Document, Object, Source};
+use arrival::Arrival;
+use known::Known;
+
+pub use arrival::Identity;
+
+/// A decision asks for at most three things; more rounds mean that it asks for the same thing for ever.
+const MAX_ROUNDS: usize = 8;
+
+/// An object that Berth guards, where it was written, and what became of it.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    /// Its file.
+    pub source: &'a Source,
+    /// Its document.
+    pub document: &'a Document,
+    /// The object as it is written.
+    pub object: &'a Object,
+    /// What it is.
+    pub identity: Identity,
+    /// What Berth changes in the object as it is written.
+    pub patch: Patch,
+    /// The object with these changes.
+    pub after: Value,
+    /// Lines that kubectl would show.
+    pub warnings: Vec<String>,
+    /// Why it would not be stored.
+    pub refusal: Option<Refusal>,
+}
+
+impl Judged<'_> {
+    /// Whether Berth changes anything in it.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        !self.patch.0.is_empty()
+    }
+}
+
+/// A defect of Berth itself, met on an object.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {defect}; this is a defect of Berth, please report it with the manifest")]
+pub struct PreviewError {
+    what: String,
+    defect: String,
+}
+
+/// Mutates and validates every object that Berth guards, in the order of the input. Objects without a namespace are in
+/// `namespace`.
+///
+/// # Errors
+/// Only for a defect of Berth.
+pub fn judge<'a>(sources: &'a [Source], namespace: &str, settings: &Settings) -> Result<Vec<Judged<'a>>, PreviewError> {
+    let objects = sources.iter().flat_map(|source| {
+        let documents = source.documents.iter();
+        documents.flat_map(move |document| document.objects().iter().map(move |object| (source, document, object)))
+    });
+    let arrivals: Vec<_> = objects
+        .filter_map(|(source, document, object)| {
+            Some((source, document, object, Arrival::of(&object.value, namespace)?))
+        })
+        .collect();
+    let mut known = Known::default();
+    for (.., arrival) in &arrivals {
+        known.add(&arrival.identity, &arrival.value, settings);
+    }
+    let mut judged = Vec::new();
+    for (source, document, object, arrival) in arrivals {
+        let verdict = arrival.decide(Webhook::Mutate, &known, settings)?;
+        let patch = arrival.as_written(verdict.patch(), &object.value)?;
+        let mut after = object.value.clone();
+        apply(&mut after, &patch.0, &arrival.identity)?;
+        let stored = arrival.patched(verdict.patch())?;
+        // An autoscaler is judged by the workload as it will be stored.
+        known.add(&arrival.identity, &stored.value, settings);
+        let (warnings, refusal) = taken_apart(verdict);
+        judged.push((
+            Judged { source, document, object, identity: arrival.identity, patch, after, warnings, refusal },
+            stored.value,
+        ));
+    }
+    judged
+        .into_iter()
+        .map(|(mut judged, stored)| {
+            let Some(arrival) = Arrival::of(&stored, namespace).filter(|_| judged.refusal.is_none()) else {
+                return Ok(judged);
+            };
+            let (warnings, refusal) = taken_apart(arrival.decide(Webhook::Validate, &known, settings)?);
+            judged.warnings.extend(warnings);
+            // Both webhooks may say the same.
+            let mut seen = std::collections::HashSet::new();
+            judged.warnings.retain(|warning| seen.insert(warning.clone()));
+            judged.refusal = refusal;
+            Ok(judged)
+        })
+        .collect()
+}
+
+fn taken_apart(verdict: Verdict) -> (Vec<String>, Option<Refusal>) {
+    match verdict.outcome {
+        Outcome::Allowed(_) => (verdict.warnings, None),
+        Outcome::Refused(refusal) => (verdict.warnings, Some(refusal)),
+    }
+}
+
+fn apply(value: &mut Value, patch: &[PatchOperation], identity: &Identity) -> Result<(), PreviewError> {
+    json_patch::patch(value, patch).map_err(|error| identity.defect(format!("its patch does not apply: {error}")))
+}
+
+impl Identity {
+    fn defect(&self, defect: String) -> PreviewError {
+        PreviewError { what: self.to_string(), defect }
+    }
+}
+
+impl Arrival {
+    fn decide(&self, webhook: Webhook, known: &Known, settings: &Settings) -> Result<Verdict, PreviewError> {
+        let object = serde_json::value::to_raw_value(&self.value);
+        let object = object.map_err(|error| self.identity.defect(error.to_string()))?;
+        let review: Review<'_> = self.review(&object);
+        let mut facts = Facts::default();
+        for _ in 0..MAX_ROUNDS {
+            match decide(webhook, &review, &facts, settings) {
+                Ok(verdict) => return Ok(verdict),
+                Err(need) => known.answer(need, &mut facts),
+            }
+        }
+        Err(self.identity.defect("the decision found no end".to_owned()))
+    }
+}

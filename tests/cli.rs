@@ -1,0 +1,469 @@
+//! The commands that work on manifests, as their users run them.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+
+/// A directory of its own, gone at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("cli-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+}
+
+fn berth(directory: &Directory, arguments: &[&str], input: &[u8]) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_berth"))
+        .args(arguments)
+        .current_dir(&directory.0)
+        .env_remove("BERTH_DEFAULT_SESSION_STORAGE")
+        .env("KUBECONFIG", "/dev/null")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The process may end without reading.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: status.code().expect("no signal"), out: text(stdout), err: text(stderr) }
+}
+
+fn on_stdin(arguments: &[&str], input: &str) -> Ran {
+    berth(&Directory::new(), arguments, input.as_bytes())
+}
+
+const WEB: &str = "\
+# The shop's front.
+apiVersion: apps/v1
+kind: Deployment # not a StatefulSet
+metadata:
+  name: web
+  annotations:
+    berth.dev/inject: enabled # yes
+    berth.dev/replicas: \"3\"
+    berth.dev/session-provider: redis
+    berth.dev/session-address: redis:6379
+    berth.dev/session-password-secret: redis/password
+spec:
+  # which pods
+  selector:
+    matchLabels: {app: web}
+  template:
+    metadata:
+      labels: {app: web}
+    spec:
+      containers:
+      - name: web
+        image: 'web:1' # pinned
+";
+
+const WIRED: &str = "\
+# The shop's front.
+apiVersion: apps/v1
+kind: Deployment # not a StatefulSet
+metadata:
+  name: web
+  annotations:
+    berth.dev/inject: enabled # yes
+    berth.dev/injected-env: web/THV_MCPSERVER_GENERATION,web/THV_SESSION_REDIS_PASSWORD
+    berth.dev/replicas: \"3\"
+    berth.dev/session-provider: redis
+    berth.dev/session-address: redis:6379
+    berth.dev/session-password-secret: redis/password
+spec:
+  replicas: 3
+  # which pods
+  selector:
+    matchLabels: {app: web}
+  template:
+    metadata:
+      labels: {app: web}
+      annotations:
+        toolhive.stacklok.dev/mcpserver-generation: \"1\"
+    spec:
+      containers:
+      - name: web
+        image: 'web:1' # pinned
+        env:
+        - name: THV_SESSION_REDIS_PASSWORD
+          valueFrom:
+            secretKeyRef:
+              key: password
+              name: redis
+        - name: THV_MCPSERVER_GENERATION
+          valueFrom:
+            fieldRef:
+              apiVersion: v1
+              fieldPath: metadata.annotations['toolhive.stacklok.dev/mcpserver-generation']
+";
+
+const BYSTANDER: &str = "---\n# nobody's\napiVersion: v1\nkind: Service\nmetadata: {name: web,   labels: {a: b}}\n\n\n";
+
+/// A deployment that keeps sessions in memory, and wants three.
+const FORGETFUL: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: forgetful
+  annotations:
+    berth.dev/inject: enabled
+    berth.dev/replicas: \"3\"
+spec:
+  template:
+    spec:
+      containers:
+      - name: web
+";
+
+#[test]
+fn mutate_changes_only_what_it_must() {
+    let ran = on_stdin(&["mutate", "-f", "-"], &format!("{WEB}{BYSTANDER}"));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(ran.out, format!("{WIRED}{BYSTANDER}"));
+    let again = on_stdin(&["mutate", "-f", "-"], &ran.out);
+    assert_eq!(again.out, ran.out, "what is wired already is left alone");
+}
+
+#[test]
+fn mutate_gives_back_what_is_not_berths_byte_for_byte() {
+    for text in [
+        "",
+        "# only a comment",
+        "\u{feff}# bom\r\na: 1\r\n---\r\n---\r\n# tail\r\n",
+        "---\nkind: ConfigMap\napiVersion: v1\ndata:\n  a: |+\n    x\n\n\n...\n%YAML 1.2\n---\nb: &x [*y]\n"
+            .replace("*y", "1")
+            .as_str(),
+        "{\"kind\": \"Pod\", \"apiVersion\": \"v1\"}\n\t{\"kind\": \"Pod\", \"apiVersion\": \"v1\"}",
+        "- a\n- b   # list",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: other}\nspec: {replicas: 7}",
+    ] {
+        let ran = on_stdin(&["mutate", "-f", "-"], text);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, text, ""));
+    }
+}
+
+#[test]
+fn mutate_keeps_line_ends_and_the_form_of_json() {
+    let crlf = on_stdin(&["mutate", "-f", "-"], &WEB.replace('\n', "\r\n"));
+    assert_eq!(crlf.out, WIRED.replace('\n', "\r\n"));
+
+    let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "annotations":
+        {"berth.dev/inject": "enabled", "berth.dev/replicas": "1"}}, "spec": {"template": {"spec": {"containers": [{"name": "web"}]}}}});
+    let pretty = format!("{object:#}\n");
+    let ran = on_stdin(&["mutate", "-f", "-"], &pretty);
+    assert_eq!(
+        ran.json()["spec"]["template"]["metadata"]["annotations"]["toolhive.stacklok.dev/mcpserver-generation"],
+        "1"
+    );
+    // Nothing of the old text is gone but line ends' neighbours: a comma where something follows.
+    let kept = pretty
+        .lines()
+        .filter(|line| ran.out.lines().any(|new| new.trim_end_matches(',') == line.trim_end_matches(',')));
+    assert_eq!(kept.count(), pretty.lines().count(), "{}", ran.out);
+}
+
+#[test]
+fn mutate_reads_directories_and_several_files_as_one_stream() {
+    let directory = Directory::new();
+    directory.file("k8s/b/web.yml", WEB);
+    directory.file("k8s/a.yaml", "kind: A");
+    directory.file("k8s/c.json", "{\"kind\": \"C\"}\n");
+    directory.file("k8s/notes.txt", "kind: [");
+    let ran = berth(&directory, &["mutate", "-f", "k8s", "-f", "-"], BYSTANDER.as_bytes());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.out, format!("kind: A\n---\n{WIRED}---\n{{\"kind\": \"C\"}}\n{BYSTANDER}"));
+}
+
+#[test]
+fn mutate_shows_a_diff_and_writes_back() {
+    let directory = Directory::new();
+    let web = directory.file("web.yaml", WEB);
+    directory.file("other.yaml", BYSTANDER);
+    let ran = berth(&directory, &["mutate", "-f", ".", "--diff"], b"");
+    assert_eq!(ran.code, 0, "a diff is no finding: {}", ran.err);
+    assert!(ran.out.starts_with("--- a/./web.yaml\n+++ b/./web.yaml\n@@ "), "{}", ran.out);
+    assert!(ran.out.contains("\n+  replicas: 3\n   # which pods\n"), "{}", ran.out);
+    assert!(!ran.out.contains("other.yaml") && !ran.out.contains('\u{1b}'), "{}", ran.out);
+
+    let ran = berth(&directory, &["mutate", "-f", ".", "--in-place"], b"");
+    assert_eq!((ran.code, ran.out.as_str()), (0, "./web.yaml\n"), "{}", ran.err);
+    assert_eq!(fs::read_to_string(&web).unwrap(), WIRED);
+    let ran = berth(&directory, &["mutate", "-f", ".", "--in-place"], b"");
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""));
+    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 2, "no temporary file is left");
+}
+
+#[test]
+fn mutate_prints_objects_for_machines() {
+    let ran = on_stdin(&["mutate", "-f", "-", "-o", "json"], &format!("{WEB}{BYSTANDER}"));
+    let list = ran.json();
+    assert_eq!(list["items"][0]["spec"]["replicas"], 3);
+    assert_eq!(list["items"][1]["kind"], "Service");
+    let yaml = on_stdin(&["mutate", "-f", "-", "-o", "yaml"], WEB);
+    assert!(yaml.out.contains("replicas: 3") && !yaml.out.contains('#'), "{}", yaml.out);
+}
+
+#[test]
+fn mutate_leaves_a_refused_object_as_it_is_and_says_why() {
+    let input = format!("{FORGETFUL}---\n{WEB}");
+    let ran = on_stdin(&["mutate", "-f", "-"], &input);
+    assert_eq!(ran.code, 1);
+    assert_eq!(ran.out, format!("{FORGETFUL}---\n{WIRED}"));
+    assert_eq!(
+        ran.err,
+        "<stdin>:7 Deployment/forgetful SessionStorageMissingForReplicas spec.replicas: Invalid value: 3: sessions are kept in \
+         memory; set the session provider to redis, or keep replicas at 1 or 0\n"
+    );
+}
+
+#[test]
+fn items_of_a_list_are_objects_like_any_other() {
+    let indented = |text: &str| text.lines().skip(1).map(|line| format!("  {line}\n")).collect::<String>();
+    let list = |text: &str| {
+        let items = indented(text).replacen("  apiVersion", "- apiVersion", 1);
+        format!("apiVersion: v1\nkind: List\nitems:\n- {{apiVersion: v1, kind: Pod}} # first\n{items}")
+    };
+    let ran = on_stdin(&["mutate", "-f", "-"], &list(WEB));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(ran.out, list(WIRED));
+    let ran = on_stdin(&["validate", "-f", "-"], &list(&format!("\n{FORGETFUL}")));
+    assert!(ran.out.starts_with("<stdin>:11 Deployment/forgetful SessionStorageMissingForReplicas "), "{}", ran.out);
+}
+
+#[test]
+fn a_custom_resource_in_the_same_input_is_the_policy_of_its_workloads() {
+    let owned = |api_version: &str, kind: &str, name: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata:\n  name: {name}\n  ownerReferences:\n  - {{apiVersion: {api_version}, kind: \
+             MCPServer, name: {name}, uid: 7, controller: true}}\nspec:\n  serviceName: mcp-{name}-headless\n  template: {{spec: \
+             {{containers: [{{name: toolhive}}]}}}}\n"
+        )
+        .replace("uid: 7", "uid: \"7\"")
+    };
+    let api_version = "toolhive.stacklok.dev/v1beta1";
+    let server = "apiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata: {name: fetch}\nspec:\n  transport: sse\n  \
+                  replicas: 2\n  sessionStorage: {provider: redis, address: \"redis:6379\"}\n";
+    let deployment = owned(api_version, "Deployment", "fetch");
+
+    let alone = on_stdin(&["mutate", "-f", "-"], &deployment);
+    assert_eq!((alone.code, alone.out.as_str()), (0, deployment.as_str()), "without its resource it is nobody's");
+
+    let both = on_stdin(&["mutate", "-f", "-", "-o", "json"], &format!("{deployment}---\n{server}"));
+    let wired = &both.json()["items"][0];
+    assert_eq!(wired["spec"]["replicas"], 2);
+    assert_eq!(wired["spec"]["template"]["metadata"]["annotations"]["toolhive.stacklok.dev/mcpserver-generation"], "1");
+
+    let elsewhere = format!("{deployment}---\n{}", server.replace("name: fetch", "name: fetch, namespace: other"));
+    let ran = on_stdin(&["mutate", "-f", "-"], &elsewhere);
+    assert_eq!(ran.out, elsewhere, "an owner is in its object's own namespace");
+    let ran = on_stdin(&["mutate", "-f", "-", "-n", "other"], &elsewhere);
+    assert_ne!(ran.out, elsewhere, "-n says which namespace is meant");
+
+    let other_uid = format!("{deployment}---\n{}", server.replace("name: fetch", "name: fetch, uid: \"8\""));
+    assert_eq!(on_stdin(&["mutate", "-f", "-"], &other_uid).out, other_uid, "a namesake is no owner");
+}
+
+#[test]
+fn validate_names_the_line_of_the_field_at_fault() {
+    let directory = Directory::new();
+    directory.file(
+        "all.yaml",
+        "\
+apiVersion: toolhive.stacklok.dev/v1beta1
+kind: MCPServer
+metadata: {name: memory}
+spec:
+  transport: sse
+  replicas: 3
+---
+apiVersion: toolhive.stacklok.dev/v1alpha1
+kind: MCPServer
+metadata: {name: stdio}
+spec:
+  backendReplicas: 2
+---
+apiVersion: toolhive.stacklok.dev/v1beta1
+kind: VirtualMCPServer
+metadata: {name: lost}
+spec:
+  sessionStorage:
+    provider: redis
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: plain
+  annotations:
+    berth.dev/inject: enabled
+spec:
+  template:
+    spec:
+      containers:
+      - name: web
+        env:
+        - name: THV_SESSION_REDIS_PASSWORD
+          value: hunter2
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: wrong
+  annotations:
+    berth.dev/inject: enabled
+    berth.dev/session-ttl: soon
+spec:
+  serviceName: wrong
+  template: {spec: {containers: [{name: web}]}}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: plain}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: plain}
+  maxReplicas: 4
+",
+    );
+    let ran = berth(&directory, &["validate", "-f", "all.yaml"], b"");
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""));
+    let begins: Vec<_> = ran.out.lines().map(|line| line.split(' ').take(4).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        begins,
+        [
+            "all.yaml:6 MCPServer/memory SessionStorageMissingForReplicas spec.replicas:",
+            "all.yaml:12 MCPServer/stdio StdioTransportCapAt1 spec.backendReplicas:",
+            "all.yaml:18 VirtualMCPServer/lost SessionStorageAddressMissing spec.sessionStorage.address:",
+            "all.yaml:34 Deployment/plain PlaintextPassword spec.template.spec.containers[0].env[0].value:",
+            "all.yaml:42 StatefulSet/wrong InvalidPolicy metadata.annotations[berth.dev/session-ttl]:",
+            "all.yaml:44 StatefulSet/wrong warning spec.serviceName:",
+            "all.yaml:52 HorizontalPodAutoscaler/plain SessionStorageMissingForReplicas spec.maxReplicas:",
+        ],
+        "{}",
+        ran.out
+    );
+    assert!(!ran.out.contains("hunter2"), "a password is not repeated");
+    assert!(!ran.out.contains("[berth:"), "the code word stands once on a line");
+}
+
+#[test]
+fn validate_reports_for_machines() {
+    let ran = on_stdin(&["validate", "-f", "-", "-o", "json"], FORGETFUL);
+    assert_eq!(ran.code, 1);
+    let report = ran.json();
+    assert_eq!(report["summary"], json!({"files": 1, "objects": 1, "problems": 1, "warnings": 0}));
+    let finding = &report["findings"][0];
+    for (key, value) in [
+        ("severity", json!("error")),
+        ("file", json!("<stdin>")),
+        ("line", json!(7)),
+        ("kind", json!("Deployment")),
+        ("namespace", json!("default")),
+        ("name", json!("forgetful")),
+        ("code", json!("SessionStorageMissingForReplicas")),
+        ("field", json!("spec.replicas")),
+    ] {
+        assert_eq!(finding[key], value, "{key}");
+    }
+}
+
+#[test]
+fn warnings_are_no_findings() {
+    let input = WEB.replace("kind: Deployment", "kind: StatefulSet");
+    let ran = on_stdin(&["validate", "-f", "-"], &input);
+    assert_eq!(ran.code, 0);
+    assert!(ran.out.contains(" StatefulSet/web warning spec.serviceName"), "{}", ran.out);
+    let ran = on_stdin(&["validate", "-f", "-"], WEB);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""));
+}
+
+#[test]
+fn the_default_session_storage_stands_in() {
+    let server = "apiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata: {name: x}\nspec: {transport: sse, replicas: 2}\n";
+    assert_eq!(on_stdin(&["validate", "-f", "-"], server).code, 1);
+    assert_eq!(on_stdin(&["validate", "-f", "-", "--default-session-storage", "redis://r:6379"], server).code, 0);
+    assert_eq!(on_stdin(&["validate", "-f", "-", "--default-session-storage", "nowhere"], server).code, 2);
+}
+
+#[test]
+fn input_that_cannot_be_read_is_named_with_its_line() {
+    let directory = Directory::new();
+    directory.file("broken.yaml", "kind: A\n---\nkind: B\nspec: a: b\n");
+    directory.file("twice.yaml", "kind: A\nspec: 1\nspec: 2\n");
+    directory.file("latin.yaml", b"kind: A\nname: caf\xe9\n");
+    directory.file("bomb.yaml", {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..15 {
+            let below = format!("*a{}", level - 1);
+            text.push_str(&format!("a{level}: &a{level} [{}]\n", [below.as_str(); 10].join(", ")));
+        }
+        text
+    });
+    directory.file("empty/readme.md", "");
+    for (arguments, part) in [
+        (&["validate", "-f", "broken.yaml"][..], "error: broken.yaml:4: "),
+        (&["mutate", "-f", "twice.yaml"], "error: twice.yaml:3: key \"spec\" is given twice"),
+        (&["mutate", "-f", "latin.yaml"], "error: latin.yaml:2: this is not UTF-8"),
+        (&["mutate", "-f", "bomb.yaml"], "aliases"),
+        (&["validate", "-f", "missing.yaml"], "error: cannot read missing.yaml: "),
+        (&["validate", "-f", "empty"], "error: empty holds no *.yaml"),
+        (&["validate"], "--filename"),
+        (&["mutate", "-f", "-", "--in-place"], "standard input cannot be changed"),
+    ] {
+        let ran = berth(&directory, arguments, b"kind: A");
+        assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(part) && ran.out.is_empty(), "{arguments:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_in_silence() {
+    let directory = Directory::new();
+    let big = format!("{BYSTANDER}# {}\n", "x".repeat(100)).repeat(5000);
+    directory.file("big.yaml", big);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_berth"))
+        .args(["mutate", "-f", "big.yaml"])
+        .current_dir(&directory.0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
