@@ -1,14 +1,27 @@
 //! What every trial gets: the control plane, Berth, and a namespace of its own.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use berth_test_cluster::{ControlPlane, ControlPlaneOptions, Kubectl, Result};
+use berth_test_cluster::{Berth, BerthOptions, ControlPlane, ControlPlaneOptions, Error, Kubectl, Result, apply_crds};
 use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::client::Client;
 
 /// One control plane with one Berth registered, shared by all trials.
 #[derive(Default)]
 pub(crate) struct Context {
-    cluster: OnceLock<ControlPlane>,
+    started: OnceLock<Started>,
+}
+
+struct Started {
+    // What is declared first ends first: Berth takes its registration back while there is an API server.
+    berth: Berth,
+    client: Client,
+    _runtime: Runtime,
+    cluster: ControlPlane,
 }
 
 impl Context {
@@ -16,26 +29,69 @@ impl Context {
     pub(crate) fn start(&self) -> Result<()> {
         let options = ControlPlaneOptions { controller_manager: true, audit: true };
         let cluster = ControlPlane::start(&options)?;
-        self.cluster.get_or_init(|| cluster);
+        let runtime = Runtime::new().map_err(|error| Error::new(format!("cannot start a runtime: {error}")))?;
+        let client = Client::connect(runtime.handle(), cluster.kubeconfig())?;
+        let berth = start_berth(&cluster)?;
+        self.started.get_or_init(|| Started { berth, client, _runtime: runtime, cluster });
         Ok(())
     }
 
+    fn started(&self) -> &Started {
+        self.started.get().expect("started before the trials run")
+    }
+
     pub(crate) fn cluster(&self) -> &ControlPlane {
-        self.cluster.get().expect("started before the trials run")
+        &self.started().cluster
+    }
+
+    /// The Berth that is registered for all namespaces. Trials share it, so none may stop it.
+    pub(crate) fn berth(&self) -> &Berth {
+        &self.started().berth
     }
 
     /// A fresh namespace, and kubectl in it as the administrator.
     pub(crate) fn namespace(&self) -> Result<Namespace> {
         let name = self.cluster().namespace()?;
         let kubectl = self.cluster().kubectl().in_namespace(&name);
-        Ok(Namespace { name, kubectl })
+        Ok(Namespace { name, kubectl, client: self.started().client.clone() })
     }
+
+    /// Berth's log lines about reviews of one namespace, oldest first.
+    pub(crate) fn reviews(&self, namespace: &Namespace) -> Vec<Value> {
+        let log = self.berth().log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == "review" && line["namespace"] == namespace.name.as_str()).collect()
+    }
+}
+
+/// Berth as the installation runs it: with the definitions, in its own namespace as far as that matters here, and with
+/// the rights of its service account and no more.
+fn start_berth(cluster: &ControlPlane) -> Result<Berth> {
+    let program = Path::new(env!("CARGO_BIN_EXE_berth"));
+    apply_crds(cluster, program)?;
+    let installation = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhook-config");
+    for file in ["namespace.yaml", "rbac.yaml"] {
+        cluster.kubectl().run(&["apply", "-f", &installation.join(file).display().to_string()])?.ok()?;
+    }
+    let mut options = BerthOptions::new(program);
+    options.arguments.push("--log-format=json".to_owned());
+    options.kubeconfig = Some(cluster.service_account_kubeconfig("berth-system", "berth")?);
+    Berth::start(cluster, options)
 }
 
 /// A namespace that one trial has for itself.
 pub(crate) struct Namespace {
     pub(crate) name: String,
     pub(crate) kubectl: Kubectl,
+    /// For what kubectl would be too slow for.
+    pub(crate) client: Client,
+}
+
+impl Namespace {
+    /// An object as it is stored; `what` as in `deployment/web`.
+    pub(crate) fn stored(&self, what: &str) -> Result<Value> {
+        self.client.get(&self.name, what)
+    }
 }
 
 /// A trial that gets the context and a namespace of its own. It fails by a panic or an error.

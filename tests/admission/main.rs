@@ -4,6 +4,7 @@
 //! its own. A subject is a file with `pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial>`,
 //! named in [`SUBJECTS`].
 
+mod client;
 mod context;
 mod registration;
 mod smoke;

@@ -1,10 +1,10 @@
-//! The registration, the definitions and the installation as the API server takes them. Berth itself is not asked
-//! here: what it is asked, and what not, shows best where nobody answers.
+//! The registration, the definitions and the installation as the API server takes them. What Berth is asked, and what
+//! not, shows best where nobody answers, so most of these register a Berth of their own that never does.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth::registration::{Endpoint, FailurePolicy, Registration};
@@ -53,7 +53,6 @@ const VALIDATION: Parts = Parts { mutating: false, validating: true, on_scale_fa
 impl Unanswered {
     /// Registers, and waits until the API server minds it.
     fn register(ctx: &Context, ns: &Namespace, parts: Parts) -> Result<Self> {
-        define_resources(ctx)?;
         let endpoint = Endpoint::url(NOBODY).map_err(|error| Error::new(error.to_string()))?;
         let ca =
             berth::certs::Authority::new(Duration::from_secs(3600)).map_err(|error| Error::new(error.to_string()))?;
@@ -111,32 +110,6 @@ fn berth(arguments: &[&str]) -> Result<String> {
     }
 }
 
-/// Once for all trials: two that create the same definition at a time are one too many.
-fn define_resources(ctx: &Context) -> Result<()> {
-    static DEFINED: OnceLock<Result<()>> = OnceLock::new();
-    let define = || {
-        let kubectl = ctx.cluster().kubectl();
-        kubectl.apply_yaml(&berth(&["crds"])?)?.ok()?;
-        let wait = ["wait", "--for=condition=Established", "--timeout=20s"];
-        let names = ["crd/mcpservers.toolhive.stacklok.dev", "crd/virtualmcpservers.toolhive.stacklok.dev"];
-        kubectl.run(&[&wait[..], &names].concat())?.ok().map(drop)
-    };
-    DEFINED.get_or_init(define).clone()
-}
-
-/// Likewise the namespace and the rights.
-fn install_rights(ctx: &Context) -> Result<()> {
-    static INSTALLED: OnceLock<Result<()>> = OnceLock::new();
-    let install = || {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhook-config");
-        for file in ["namespace.yaml", "rbac.yaml"] {
-            ctx.cluster().kubectl().run(&["apply", "-f", &directory.join(file).display().to_string()])?.ok()?;
-        }
-        Ok(())
-    };
-    INSTALLED.get_or_init(install).clone()
-}
-
 fn workload(kind: &str, name: &str, metadata: &Value) -> Value {
     let mut object = json!({
         "apiVersion": "apps/v1", "kind": kind,
@@ -181,6 +154,11 @@ fn is_unanswered(output: &Output, webhook: &str) -> bool {
 
 fn assert_unanswered(output: &Output, webhook: &str) {
     assert!(is_unanswered(output, webhook), "{}: {}{}", output.command, output.stdout, output.stderr);
+}
+
+fn assert_refused(output: &Output, field: &str) {
+    let said = &output.stderr;
+    assert!(output.status == 1 && said.contains(&format!(" {field}: ")) && said.contains("[berth:"), "{field}: {said}");
 }
 
 /// Metadata of workloads that are none of Berth's business.
@@ -305,7 +283,6 @@ fn managed_writes_fail_in_validation(ctx: &Context, ns: &Namespace) -> Result<()
 }
 
 fn deletions_complete(ctx: &Context, ns: &Namespace) -> Result<(), Failed> {
-    define_resources(ctx)?;
     let held = json!({"annotations": {"berth.dev/inject": "enabled"}, "finalizers": ["example.com/held"]});
     ns.kubectl.apply_yaml(&deployment("held", &held).to_string())?.ok()?;
     ns.kubectl.apply_yaml(&mcpserver("held", json!({"image": "example"})).to_string())?.ok()?;
@@ -355,8 +332,7 @@ fn scales_pass_or_fail(ctx: &Context, ns: &Namespace) -> Result<(), Failed> {
     Ok(())
 }
 
-fn resources_are_scaled(ctx: &Context, ns: &Namespace) -> Result<(), Failed> {
-    define_resources(ctx)?;
+fn resources_are_scaled(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let redis = json!({"provider": "redis", "address": "redis.example:6379"});
     for (kind, version) in [
         ("MCPServer", "v1beta1"),
@@ -388,8 +364,7 @@ fn resources_are_scaled(ctx: &Context, ns: &Namespace) -> Result<(), Failed> {
 }
 
 /// Fields of every kind that ToolHive's own definitions have, whether Berth reads them or not.
-fn toolhive_resources(ctx: &Context, ns: &Namespace) -> Result<(), Failed> {
-    define_resources(ctx)?;
+fn toolhive_resources(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let spec = json!({
         "image": "example/server:1", "transport": "streamable-http", "proxyMode": "streamable-http",
         "proxyPort": 8080, "mcpPort": 8081, "args": ["--verbose"],
@@ -428,24 +403,27 @@ fn toolhive_resources(ctx: &Context, ns: &Namespace) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The API server checks the schema before it asks a validating webhook: what gets as far as asking passed it.
-fn the_schema_lets_berth_refuse(ctx: &Context, ns: &Namespace) -> Result<(), Failed> {
-    let _registered = Unanswered::register(ctx, ns, VALIDATION)?;
-    for spec in [
-        json!({"backendReplicas": -1}),
-        json!({"sessionStorage": {}}),
-        json!({"sessionStorage": {"provider": "memcached"}}),
-        json!({"sessionStorage": {"provider": "redis"}}),
-        json!({"sessionStorage": {"provider": "redis", "address": "", "db": -1}}),
-        json!({"sessionStorage": {"provider": "redis", "passwordRef": {"name": "only"}}}),
+/// The API server checks the schema before it asks a validating webhook: what Berth has words for passed it.
+fn the_schema_lets_berth_refuse(_: &Context, ns: &Namespace) -> Result<(), Failed> {
+    for (spec, field) in [
+        (json!({"sessionStorage": {}}), "spec.sessionStorage.provider"),
+        (json!({"sessionStorage": {"provider": "memcached"}}), "spec.sessionStorage.provider"),
+        (json!({"sessionStorage": {"provider": "redis"}}), "spec.sessionStorage.address"),
+        (json!({"sessionStorage": {"provider": "redis", "address": "", "db": -1}}), "spec.sessionStorage.db"),
+        (
+            json!({"sessionStorage": {"provider": "redis", "passwordRef": {"name": "only"}}}),
+            "spec.sessionStorage.passwordRef.key",
+        ),
     ] {
         for kind in ["MCPServer", "VirtualMCPServer"] {
             let mut object = mcpserver("x", spec.clone());
             object["kind"] = json!(kind);
             object["spec"]["image"] = json!("example");
-            assert_unanswered(&dry_run(&ns.kubectl, &object)?, "resources.berth.dev");
+            assert_refused(&dry_run(&ns.kubectl, &object)?, field);
         }
     }
+    let backends = json!({"image": "example", "backendReplicas": -1});
+    assert_refused(&dry_run(&ns.kubectl, &mcpserver("x", backends))?, "spec.backendReplicas");
     // What Berth does not look at is refused by the schema; and a count that is scaled must not be negative wherever
     // there is a scale subresource.
     for (spec, field) in [
@@ -463,8 +441,6 @@ fn the_schema_lets_berth_refuse(ctx: &Context, ns: &Namespace) -> Result<(), Fai
 fn kustomize_installs_it(ctx: &Context, _: &Namespace) -> Result<(), Failed> {
     let (kubectl, root) = (ctx.cluster().kubectl(), Path::new(env!("CARGO_MANIFEST_DIR")));
     let file = |path: &str| root.join(path).display().to_string();
-    // A dry run has no namespace to put things in, and these disturb nobody.
-    install_rights(ctx)?;
     let expected = [
         "namespace/berth-system",
         "serviceaccount/berth",
@@ -536,7 +512,6 @@ fn copy_directory(from: &Path, to: &Path) -> Result<(), Failed> {
 
 fn least_privilege(ctx: &Context, _: &Namespace) -> Result<(), Failed> {
     let kubectl = ctx.cluster().kubectl();
-    install_rights(ctx)?;
     let listed = ["auth", "can-i", "--list", "--no-headers"];
     let subject = "--as=system:serviceaccount:berth-system:berth";
     let table = wait_for("the rights to take effect", BOUND, || {

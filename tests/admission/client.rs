@@ -1,0 +1,73 @@
+//! The API server without the tenth of a second that each kubectl costs: for looking, and for writers that race.
+
+use std::path::Path;
+
+use berth_test_cluster::{Error, Result};
+use kube::api::DynamicObject;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::discovery::ApiResource;
+use kube::{Api, Config};
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+/// The administrator's access, for use outside of asynchronous code.
+#[derive(Clone)]
+pub(crate) struct Client {
+    handle: Handle,
+    client: kube::Client,
+}
+
+impl Client {
+    pub(crate) fn connect(handle: &Handle, kubeconfig: &Path) -> Result<Self> {
+        let client = handle.block_on(async {
+            let kubeconfig = Kubeconfig::read_from(kubeconfig).map_err(failed)?;
+            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+            kube::Client::try_from(config.map_err(failed)?).map_err(failed)
+        })?;
+        Ok(Self { handle: handle.clone(), client })
+    }
+
+    /// An object as it is stored; `what` as in `deployment/web`.
+    pub(crate) fn get(&self, namespace: &str, what: &str) -> Result<Value> {
+        let (kind, name) = what.split_once('/').ok_or_else(|| Error::new(format!("{what} is no KIND/NAME")))?;
+        let found = self.block_on(self.api(namespace, kind).get(name)).map_err(failed)?;
+        Ok(to_value(&found))
+    }
+
+    /// For several requests at a time, within [`Client::block_on`].
+    pub(crate) fn api(&self, namespace: &str, kind: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &resource(kind))
+    }
+
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.handle.block_on(future)
+    }
+}
+
+fn resource(kind: &str) -> ApiResource {
+    let known = [
+        ("apps", "v1", "Deployment"),
+        ("apps", "v1", "StatefulSet"),
+        ("apps", "v1", "ReplicaSet"),
+        ("autoscaling", "v2", "HorizontalPodAutoscaler"),
+        ("toolhive.stacklok.dev", "v1beta1", "MCPServer"),
+        ("toolhive.stacklok.dev", "v1beta1", "VirtualMCPServer"),
+    ];
+    let found = known.into_iter().find(|(_, _, known)| known.eq_ignore_ascii_case(kind));
+    let (group, version, kind) = found.unwrap_or_else(|| panic!("the client knows no {kind}"));
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: format!("{group}/{version}"),
+        kind: kind.to_owned(),
+        plural: format!("{}s", kind.to_lowercase()),
+    }
+}
+
+pub(crate) fn to_value(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).expect("it came as JSON")
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::new(format!("the API server: {error}"))
+}
