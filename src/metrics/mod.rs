@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "berth_admission_reviews_total{webhook=\"mutate\",kind=\"other\",operation=\"OTHER\",verdict=\"allowed\",\
+                "berth_admission_reviews_total{webhook=\"mutate\",kind=\"other\",operation=\"UNKNOWN\",verdict=\"allowed\",\
               code=\"\"} 4"
             ]
         );
