@@ -218,6 +218,7 @@ fn autoscalers_are_judged_by_their_targets() {
     let memory = World::with_workload(WorkloadKind::Deployment, deployment(opted_in(json!({}))));
     let refused = memory.create(&hpa("apps/v1", "Deployment", "web", 5));
     assert_eq!(refused.refusal(), format!("spec.maxReplicas: Invalid value: 5: {MEMORY}"));
+    assert_eq!(refused.warnings(), [refused.refusal()], "kubectl autoscale hides the refusal");
     memory.create(&hpa("apps/v1", "Deployment", "web", 1)).stored();
     memory.create(&hpa("apps/v1", "Deployment", "other", 5)).stored();
     memory.create(&hpa("apps/v1", "ReplicaSet", "web", 5)).stored();
@@ -225,6 +226,7 @@ fn autoscalers_are_judged_by_their_targets() {
     // It was so before, for this target.
     let (five, six) = (hpa("apps/v1", "Deployment", "web", 5), hpa("apps/v1", "Deployment", "web", 6));
     assert_eq!(memory.update(&five, &five).warnings().len(), 1);
+    assert_eq!(memory.update(&five, &six).warnings(), Vec::<String>::new());
     memory.update(&five, &six).refusal();
     memory.update(&hpa("apps/v1", "Deployment", "other", 5), &five).refusal();
     let cr = World::with_cr(CrKind::McpServer, mcpserver(1, json!({"replicas": 1})));

@@ -76,5 +76,13 @@ pub(in crate::admission) fn autoscaler(review: &Review<'_>, facts: &Facts) -> Re
     };
     // An autoscaler that pointed elsewhere says nothing of this target.
     let before = old.filter(|old| old.target() == new.target()).map(|old| judge(&old)).unwrap_or_default();
-    Ok(verdict(judge(&new), &before, Vec::new()))
+    let mut verdict = verdict(judge(&new), &before, Vec::new());
+    // kubectl 1.34 autoscale without --cpu prints another error in the place of a refusal; it does print warnings.
+    if review.operation == Operation::Create
+        && let Some(refusal) = verdict.refusal()
+    {
+        let reasons = refusal.problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        verdict.warnings.extend(reasons);
+    }
+    Ok(verdict)
 }
