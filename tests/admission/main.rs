@@ -6,6 +6,8 @@
 
 mod client;
 mod context;
+mod objects;
+mod refusals;
 mod registration;
 mod smoke;
 
@@ -19,7 +21,7 @@ use crate::context::Context;
 type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 
 /// The files with trials.
-const SUBJECTS: &[Subject] = &[registration::trials, smoke::trials];
+const SUBJECTS: &[Subject] = &[refusals::trials, registration::trials, smoke::trials];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
