@@ -124,8 +124,8 @@ spec:
         - name: THV_SESSION_REDIS_PASSWORD
           valueFrom:
             secretKeyRef:
-              key: password
               name: redis
+              key: password
         - name: THV_MCPSERVER_GENERATION
           valueFrom:
             fieldRef:
@@ -466,4 +466,70 @@ fn a_closed_pipe_ends_in_silence() {
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(0));
     assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[test]
+fn the_examples_do_what_they_say() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let example = |name: &str| examples.join(name).display().to_string();
+    let directory = Directory::new();
+    let ran = berth(&directory, &["validate", "-f", &example("wired.yaml")], b"");
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""));
+    let ran = berth(&directory, &["validate", "-f", &example("refused.yaml")], b"");
+    let refused: Vec<_> =
+        ran.out.lines().map(|line| line.split(' ').skip(1).take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        refused,
+        [
+            "Deployment/chat SessionStorageMissingForReplicas",
+            "HorizontalPodAutoscaler/chat SessionStorageMissingForReplicas",
+            "MCPServer/sqlite StdioTransportCapAt1",
+            "VirtualMCPServer/gateway SessionStorageAddressMissing",
+            "Deployment/leaky PlaintextPassword",
+            "Deployment/typo InvalidPolicy",
+        ]
+    );
+}
+
+#[test]
+fn the_demo_shows_every_rule_and_ends_when_asked_to() {
+    let ran = berth(&Directory::new(), &["demo", "--once"], b"");
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
+    for word in berth::policy::CodeWord::ALL {
+        assert!(ran.out.contains(&format!("[berth:{word}]")), "{word} is missing:\n{}", ran.out);
+    }
+    for part in
+        ["+   replicas: 3\n", "+       terminationGracePeriodSeconds: 60\n", "allowed, nothing to change", " p99 "]
+    {
+        assert!(ran.out.contains(part), "{part:?} is missing:\n{}", ran.out);
+    }
+    assert!(!ran.out.contains('\u{1b}'), "no colours in a pipe");
+    assert!(!ran.out.contains("correct-horse"), "the password of the example is not repeated");
+}
+
+#[test]
+fn the_demo_serves_until_it_is_interrupted_and_its_curl_line_works() {
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_berth")).arg("demo").stdout(Stdio::piped()).spawn().expect("the demo starts");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let curl = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("curl "));
+    let answered = curl.as_ref().map(|curl| Command::new("sh").args(["-c", curl]).output().unwrap());
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let rest: Vec<_> = lines.map(Result::unwrap).collect();
+    let ended = child.wait().unwrap();
+    assert!(interrupted.success());
+    assert_eq!(ended.code(), Some(0));
+    assert!(rest.iter().all(String::is_empty), "{rest:?}");
+    let answered = answered.expect("the demo prints a curl line");
+    let text = String::from_utf8_lossy(&answered.stdout);
+    assert!(text.contains("[berth:SessionStorageMissingForReplicas]"), "{curl:?}: {text}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_said() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ran = berth(&Directory::new(), &["demo", "--once", "--listen", &address], b"");
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("--listen"), "{}", ran.err);
 }

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod certs;
 mod completions;
 mod crds;
+mod demo;
 mod error;
 mod files;
 mod findings;
@@ -43,6 +44,7 @@ enum Command {
     Certs(certs::Args),
     Completions(completions::Args),
     Crds(crds::Args),
+    Demo(demo::Args),
     Mutate(mutate::Args),
     Serve(serve::Args),
     Validate(validate::Args),
@@ -64,6 +66,7 @@ impl Cli {
             Command::Certs(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Crds(args) => args.run(out),
+            Command::Demo(args) => args.run(out),
             Command::Mutate(args) => args.run(out),
             Command::Serve(args) => args.run(out),
             Command::Validate(args) => args.run(out),

@@ -15,13 +15,15 @@ pub enum Lookup {
     Given(Given),
 }
 
-/// Objects that are known beforehand, of examples and manifests.
+/// Objects that are known beforehand, of examples.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     /// The custom resources.
     pub custom_resources: Vec<Arc<CustomResource>>,
     /// The workloads, each with its kind.
     pub workloads: Vec<(crate::policy::WorkloadKind, LiveWorkload)>,
+    /// Names of custom resources that cannot be read, as when the API server does not answer.
+    pub unreadable: Vec<String>,
 }
 
 /// What came of a [`Need`].
@@ -51,6 +53,9 @@ impl Given {
     #[must_use]
     pub fn find(&self, need: &Need) -> Found {
         match need {
+            Need::CustomResource(query) if self.unreadable.contains(&query.name) => {
+                Found::CustomResource(Answer::Unreadable("the API server does not answer".to_owned()))
+            }
             Need::CustomResource(query) => {
                 let found = self.custom_resources.iter().find(|resource| matches(query, resource));
                 Found::CustomResource(found.map_or(Answer::Absent, |resource| Answer::Found(Arc::clone(resource))))

@@ -88,7 +88,8 @@ impl Emitter<'_> {
                 let known = order.map(|(tree, id)| tree.keys(id)).unwrap_or_default();
                 let place = |key: &str| known.iter().position(|known| known == key).unwrap_or(known.len());
                 let mut keys: Vec<_> = map.keys().collect();
-                keys.sort_by_key(|key| place(key));
+                // As people write it: what names a thing comes first.
+                keys.sort_by_key(|key| (place(key), key.as_str() != "name"));
                 for (at, key) in keys.into_iter().enumerate() {
                     if at > 0 {
                         self.new_line(indent);

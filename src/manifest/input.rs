@@ -65,7 +65,11 @@ pub fn read(inputs: &[PathBuf], mut each: impl FnMut(&Path)) -> Result<Vec<Sourc
     Ok(sources)
 }
 
-fn parse(path: Option<PathBuf>, bytes: Vec<u8>) -> Result<Source, InputError> {
+/// Reads the content of one file; `path` is for messages, `None` is standard input.
+///
+/// # Errors
+/// When it is no text, or neither YAML nor JSON.
+pub fn parse(path: Option<PathBuf>, bytes: Vec<u8>) -> Result<Source, InputError> {
     let mut source = Source { path, documents: Vec::new() };
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());

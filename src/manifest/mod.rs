@@ -13,7 +13,7 @@ mod split;
 mod tree;
 
 pub use document::{Document, Object, Rewritten};
-pub use input::{InputError, read};
+pub use input::{InputError, parse, read};
 pub use split::{Piece, split};
 
 /// One file, or standard input.

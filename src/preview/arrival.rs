@@ -67,13 +67,13 @@ impl Identity {
 }
 
 /// An object with what the API server has filled in before it asks a webhook.
-pub(super) struct Arrival {
-    pub(super) identity: Identity,
-    pub(super) value: Value,
+pub(crate) struct Arrival {
+    pub(crate) identity: Identity,
+    pub(crate) value: Value,
 }
 
 impl Arrival {
-    pub(super) fn of(object: &Value, namespace: &str) -> Option<Self> {
+    pub(crate) fn of(object: &Value, namespace: &str) -> Option<Self> {
         let identity = Identity::of(object, namespace)?;
         let mut value = object.clone();
         if identity.workload().is_some() {
@@ -98,14 +98,14 @@ impl Arrival {
     }
 
     /// The object as it would be stored.
-    pub(super) fn patched(&self, patch: &[PatchOperation]) -> Result<Self, PreviewError> {
+    pub(crate) fn patched(&self, patch: &[PatchOperation]) -> Result<Self, PreviewError> {
         let mut value = self.value.clone();
         apply(&mut value, patch, &self.identity)?;
         Ok(Self { identity: self.identity.clone(), value })
     }
 
     /// The same changes for the object as it is written, which lacks what the API server fills in.
-    pub(super) fn as_written(&self, patch: &[PatchOperation], object: &Value) -> Result<Patch, PreviewError> {
+    pub(crate) fn as_written(&self, patch: &[PatchOperation], object: &Value) -> Result<Patch, PreviewError> {
         let mut written = object.clone();
         let mut operations = Vec::new();
         for operation in patch {

@@ -12,10 +12,9 @@ use serde_json::Value;
 
 use crate::admission::{Facts, Outcome, Refusal, Review, Settings, Verdict, Webhook, decide};
 use crate::manifest::{Document, Object, Source};
-use arrival::Arrival;
-use known::Known;
-
+pub(crate) use arrival::Arrival;
 pub use arrival::Identity;
+use known::Known;
 
 /// A decision asks for at most three things; more rounds mean that it asks for the same thing for ever.
 const MAX_ROUNDS: usize = 8;
