@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use berth_test_cluster::{Error, Result};
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::ApiResource;
 use kube::{Api, Config};
@@ -34,6 +34,31 @@ impl Client {
         Ok(to_value(&found))
     }
 
+    /// What the API server would make of a manifest; nothing is stored.
+    pub(crate) fn create_dry_run(&self, namespace: &str, manifest: &Value) -> Result<Value> {
+        let parameters = PostParams { dry_run: true, ..PostParams::default() };
+        self.create_with(namespace, manifest, &parameters)
+    }
+
+    /// Creates an object, and gives it as it was stored.
+    pub(crate) fn create(&self, namespace: &str, manifest: &Value) -> Result<Value> {
+        self.create_with(namespace, manifest, &PostParams::default())
+    }
+
+    fn create_with(&self, namespace: &str, manifest: &Value, parameters: &PostParams) -> Result<Value> {
+        let api = self.api(namespace, manifest["kind"].as_str().unwrap_or_default());
+        let object = from_value(manifest)?;
+        Ok(to_value(&self.block_on(api.create(parameters, &object)).map_err(failed)?))
+    }
+
+    /// A merge patch, and the object as it is stored after it.
+    pub(crate) fn merge(&self, namespace: &str, what: &str, patch: &Value) -> Result<Value> {
+        let (kind, name) = what.split_once('/').ok_or_else(|| Error::new(format!("{what} is no KIND/NAME")))?;
+        let api = self.api(namespace, kind);
+        let patched = self.block_on(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)));
+        Ok(to_value(&patched.map_err(failed)?))
+    }
+
     /// For several requests at a time, within [`Client::block_on`].
     pub(crate) fn api(&self, namespace: &str, kind: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &resource(kind))
@@ -62,6 +87,10 @@ fn resource(kind: &str) -> ApiResource {
         kind: kind.to_owned(),
         plural: format!("{}s", kind.to_lowercase()),
     }
+}
+
+pub(crate) fn from_value(manifest: &Value) -> Result<DynamicObject> {
+    serde_json::from_value(manifest.clone()).map_err(|error| Error::new(error.to_string()))
 }
 
 pub(crate) fn to_value(object: &DynamicObject) -> Value {

@@ -12,6 +12,8 @@ mod objects;
 mod refusals;
 mod registration;
 mod smoke;
+mod wiring;
+mod writes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use crate::context::Context;
 type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 
 /// The files with trials.
-const SUBJECTS: &[Subject] = &[refusals::trials, registration::trials, smoke::trials];
+const SUBJECTS: &[Subject] = &[refusals::trials, registration::trials, smoke::trials, writes::trials];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
