@@ -11,6 +11,7 @@ mod context;
 mod objects;
 mod refusals;
 mod registration;
+mod replicas;
 mod smoke;
 mod wiring;
 mod writes;
@@ -25,7 +26,7 @@ use crate::context::Context;
 type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 
 /// The files with trials.
-const SUBJECTS: &[Subject] = &[refusals::trials, registration::trials, smoke::trials, writes::trials];
+const SUBJECTS: &[Subject] = &[refusals::trials, registration::trials, replicas::trials, smoke::trials, writes::trials];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

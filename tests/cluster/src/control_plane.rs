@@ -347,6 +347,8 @@ fn start_controller_manager(
         // Its own limit on itself, which makes the start of all controllers take five seconds.
         "--kube-api-qps=1000".to_owned(),
         "--kube-api-burst=2000".to_owned(),
+        // A test that waits for an autoscaler need not wait for the usual 15 seconds.
+        "--horizontal-pod-autoscaler-sync-period=1s".to_owned(),
     ];
     let program = binaries.program("kube-controller-manager")?;
     Process::start(dir, "kube-controller-manager", &program, arguments, &[])
