@@ -86,7 +86,6 @@ fn outcome(fixture: &Fixture, answer: &Value) -> Result<Value> {
         "replicas": object["spec"]["replicas"],
         "grace": template["spec"]["terminationGracePeriodSeconds"],
         "stamp": template["metadata"]["annotations"],
-        "record": object["metadata"]["annotations"]["berth.dev/injected-env"],
         "env": env,
     }))
 }

@@ -4,7 +4,6 @@ mod draft;
 mod facts;
 mod mutate;
 mod review;
-mod sparse;
 pub mod stamp;
 mod target;
 mod template;

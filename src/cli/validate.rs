@@ -25,7 +25,7 @@ EXAMPLES:
   # for machines
   berth validate -f deploy/ -o json"
 )]
-pub(super) struct Args {
+pub struct Args {
     #[command(flatten)]
     inputs: Inputs,
 

@@ -4,11 +4,10 @@
 //! its own. A subject is a file with `pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial>`,
 //! named in [`SUBJECTS`].
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
-
 mod client;
 mod context;
 mod objects;
+mod password;
 mod refusals;
 mod registration;
 mod replicas;
@@ -26,7 +25,8 @@ use crate::context::Context;
 type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 
 /// The files with trials.
-const SUBJECTS: &[Subject] = &[refusals::trials, registration::trials, replicas::trials, smoke::trials, writes::trials];
+const SUBJECTS: &[Subject] =
+    &[password::trials, refusals::trials, registration::trials, replicas::trials, smoke::trials, writes::trials];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
