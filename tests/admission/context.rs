@@ -31,7 +31,7 @@ impl Context {
         let cluster = ControlPlane::start(&options)?;
         let runtime = Runtime::new().map_err(|error| Error::new(format!("cannot start a runtime: {error}")))?;
         let client = Client::connect(runtime.handle(), cluster.kubeconfig())?;
-        let berth = start_berth(&cluster)?;
+        let berth = Berth::start(&cluster, install(&cluster)?)?;
         self.started.get_or_init(|| Started { berth, client, _runtime: runtime, cluster });
         Ok(())
     }
@@ -64,9 +64,9 @@ impl Context {
     }
 }
 
-/// Berth as the installation runs it: with the definitions, in its own namespace as far as that matters here, and with
+/// Applies the definitions and the rights that Berth ships. Gives the options to run it as its installation does: with
 /// the rights of its service account and no more.
-fn start_berth(cluster: &ControlPlane) -> Result<Berth> {
+pub(crate) fn install(cluster: &ControlPlane) -> Result<BerthOptions> {
     let program = Path::new(env!("CARGO_BIN_EXE_berth"));
     apply_crds(cluster, program)?;
     let installation = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhook-config");
@@ -76,7 +76,7 @@ fn start_berth(cluster: &ControlPlane) -> Result<Berth> {
     let mut options = BerthOptions::new(program);
     options.arguments.push("--log-format=json".to_owned());
     options.kubeconfig = Some(cluster.service_account_kubeconfig("berth-system", "berth")?);
-    Berth::start(cluster, options)
+    Ok(options)
 }
 
 /// A namespace that one trial has for itself.

@@ -6,6 +6,7 @@
 
 mod client;
 mod context;
+mod instances;
 mod objects;
 mod password;
 mod refusals;
@@ -25,8 +26,16 @@ use crate::context::Context;
 type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 
 /// The files with trials.
-const SUBJECTS: &[Subject] =
-    &[password::trials, refusals::trials, registration::trials, replicas::trials, smoke::trials, writes::trials];
+#[rustfmt::skip] // one a line: several people add to it at a time
+const SUBJECTS: &[Subject] = &[
+    instances::trials,
+    password::trials,
+    refusals::trials,
+    registration::trials,
+    replicas::trials,
+    smoke::trials,
+    writes::trials,
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

@@ -66,11 +66,23 @@ impl ControlPlane {
         if let Some((variable, kubeconfig)) = given {
             return Self::connect(&binaries, variable, Path::new(&kubeconfig));
         }
-        let mut outcome = Self::launch(&binaries, options, api_server);
+        Self::launch_somewhere(&binaries, options, api_server)
+    }
+
+    /// A control plane of its own, whatever cluster the others use: for what would disturb everybody in that one.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub fn start_own(options: &ControlPlaneOptions) -> Result<Self> {
+        Self::launch_somewhere(&Binaries::ensure()?, options, &[])
+    }
+
+    fn launch_somewhere(binaries: &Binaries, options: &ControlPlaneOptions, api_server: &[&str]) -> Result<Self> {
+        let mut outcome = Self::launch(binaries, options, api_server);
         for _ in 1..ATTEMPTS {
             match outcome {
                 Err(error) if error.to_string().contains("address already in use") => {
-                    outcome = Self::launch(&binaries, options, api_server);
+                    outcome = Self::launch(binaries, options, api_server);
                 }
                 _ => break,
             }
