@@ -1,6 +1,8 @@
 //! What can be shown of the registration, the definitions and the certificates without a cluster: by running the
 //! program, and comparing what it prints with the files that `kubectl apply -k` takes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

@@ -291,7 +291,8 @@ fn deployment(name: &str, container: &str, sidecars: usize, env: usize) -> Value
 
 /// What the mutation leaves behind, so that a validation sees what it would see.
 fn wire(object: &mut Value, stamp: u64) {
-    object["metadata"]["annotations"]["berth.dev/injected-env"] = json!("THV_SESSION_REDIS_PASSWORD");
+    object["metadata"]["annotations"]["berth.dev/injected-env"] =
+        json!("server/THV_MCPSERVER_GENERATION,server/THV_SESSION_REDIS_PASSWORD");
     object["spec"]["replicas"] = json!(3);
     set_stamp(object, stamp);
     if let Some(env) = object["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut() {

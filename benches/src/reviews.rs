@@ -86,6 +86,7 @@ fn outcome(fixture: &Fixture, answer: &Value) -> Result<Value> {
         "replicas": object["spec"]["replicas"],
         "grace": template["spec"]["terminationGracePeriodSeconds"],
         "stamp": template["metadata"]["annotations"],
+        "record": object["metadata"]["annotations"]["berth.dev/injected-env"],
         "env": env,
     }))
 }

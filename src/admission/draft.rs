@@ -71,11 +71,6 @@ impl Draft {
         }
     }
 
-    /// Whether anything at or below a JSON pointer was changed.
-    pub(super) fn changes_below(&self, pointer: &str) -> bool {
-        self.operations.iter().any(|operation| operation.path().as_str().starts_with(pointer))
-    }
-
     /// The changes, in order.
     pub(super) fn into_patch(self) -> Patch {
         Patch(self.operations)

@@ -4,6 +4,7 @@ mod draft;
 mod facts;
 mod mutate;
 mod review;
+mod sparse;
 pub mod stamp;
 mod target;
 mod template;

@@ -1,5 +1,6 @@
 //! A Deployment or StatefulSet of a review, read as far as the rules need it.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -7,8 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::facts::{Answer, CrQuery, Facts, Need};
-use super::stamp;
 use super::verdict::{Reason, Verdict};
+use super::{sparse, stamp};
 use crate::policy::{CodeWord, CrKind, CustomResource, Metadata, Object, Problem, object};
 
 /// What the rules read of a workload. Its pod template stays unread until a rule needs it.
@@ -28,7 +29,9 @@ pub(super) struct WorkloadSpec<'a> {
     #[serde(default)]
     pub(super) service_name: Option<String>,
     #[serde(borrow, default)]
-    pub(super) template: Option<&'a RawValue>,
+    template: Option<&'a RawValue>,
+    #[serde(skip)]
+    sparse: OnceCell<Result<Value, serde_json::Error>>,
 }
 
 impl<'a> Workload<'a> {
@@ -43,17 +46,17 @@ impl<'a> Workload<'a> {
 
     /// The generation stamp of the pod template.
     pub(super) fn stamp(&self) -> Option<i64> {
-        self.spec.template.and_then(stamp::of_raw_template)
+        self.template().ok().and_then(stamp::of_template)
     }
 
-    /// The pod template; null when there is none.
-    pub(super) fn template(&self) -> Result<Value, serde_json::Error> {
-        self.spec.template.map_or(Ok(Value::Null), |raw| serde_json::from_str(raw.get()))
+    /// Of the pod template what the rules look at (see [`sparse`]); null when there is none.
+    pub(super) fn template(&self) -> Result<&Value, &serde_json::Error> {
+        self.spec.sparse.get_or_init(|| self.spec.template.map_or(Ok(Value::Null), sparse::template)).as_ref()
     }
 
-    /// Whether both have the same pod template to the letter. A difference in letters may still be none in meaning.
-    pub(super) fn same_template_text(&self, other: &Workload<'_>) -> bool {
-        self.spec.template.map(RawValue::get) == other.spec.template.map(RawValue::get)
+    /// Whether the pod templates differ in what [`Workload::template`] leaves out.
+    pub(super) fn template_differs_elsewhere(&self, other: &Workload<'_>) -> bool {
+        sparse::templates_differ_elsewhere(self.spec.template, other.spec.template)
     }
 }
 

@@ -1,5 +1,7 @@
 //! One write of a Deployment or StatefulSet: the object, what it was before, and whose it is.
 
+use serde_json::Value;
+
 use super::facts::Facts;
 use super::review::{Operation, Review};
 use super::stamp::{self, Decision};
@@ -54,6 +56,12 @@ impl<'a, 'f> Write<'a, 'f> {
     /// The policy that applied to the old object: by its own annotations, and by its owner if that is the same.
     pub(super) fn resolve_old(&self) -> Option<Resolved<'f>> {
         resolve(self.kind, &self.old.as_ref()?.metadata, self.owner.filter(|_| self.same_owner))
+    }
+
+    /// The pod template of the old object, as far as rules look at it; null when the object is new.
+    pub(super) fn old_template(&self) -> &Value {
+        // An old template that cannot be read is one that nothing of the new one is equal to.
+        self.old.as_ref().and_then(|old| old.template().ok()).unwrap_or(&Value::Null)
     }
 
     /// What becomes of the stamp, where it is the generation of an MCPServer.

@@ -34,7 +34,7 @@ const CA_DAYS: u64 = 3650;
 
   # exit code 1 when it is no good, or expires within a month
   berth certs check dev --within 30 --dns-name berth-webhook.berth-system.svc")]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
 

@@ -15,7 +15,7 @@ use super::{Cli, CliError, Outcome, Output};
 
   # for every zsh from now on
   berth completions zsh > \"${fpath[1]}/_berth\"")]
-pub struct Args {
+pub(super) struct Args {
     /// The shell to complete for.
     shell: Shell,
 }

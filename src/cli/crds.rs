@@ -11,7 +11,7 @@ use crate::registration::CRDS;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   berth crds | kubectl apply -f -")]
-pub struct Args {}
+pub(super) struct Args {}
 
 impl Args {
     pub(super) fn run(self, out: &mut Output) -> Result<Outcome, CliError> {

@@ -15,7 +15,7 @@ use crate::demo::{self, DemoError, Options};
 
   # for a script: end after the tour
   berth demo --once")]
-pub struct Args {
+pub(super) struct Args {
     /// End after the tour
     #[arg(long)]
     once: bool,

@@ -32,7 +32,7 @@ EXAMPLES:
   # wire them once and for all
   berth mutate -f deploy/ --in-place"
 )]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     inputs: Inputs,
 

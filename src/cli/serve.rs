@@ -30,7 +30,7 @@ const DEFAULT_LOG: &str = "info,actix_server=warn,kube_client=off";
 
   # as the Deployment of webhook-config/ runs it
   berth serve --tls-dir /etc/berth/tls --log-format json")]
-pub struct Args {
+pub(super) struct Args {
     /// Where the webhook listens
     #[arg(long, value_name = "ADDR", env = "BERTH_LISTEN", default_value = "0.0.0.0:9443")]
     listen: SocketAddr,

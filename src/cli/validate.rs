@@ -25,7 +25,7 @@ EXAMPLES:
   # for machines
   berth validate -f deploy/ -o json"
 )]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     inputs: Inputs,
 

@@ -44,6 +44,8 @@ pub const STAMP_FIELD_PATH: &str = "metadata.annotations['toolhive.stacklok.dev/
 pub const GENERATION_ENV: &str = "THV_MCPSERVER_GENERATION";
 /// Environment variable that holds the Redis password.
 pub const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
+/// The environment variables that Berth writes.
+pub const OWN_ENV: [&str; 2] = [PASSWORD_ENV, GENERATION_ENV];
 
 /// Container of an MCPServer's Deployment: the session proxy.
 pub const TOOLHIVE_CONTAINER: &str = "toolhive";

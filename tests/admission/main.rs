@@ -4,6 +4,8 @@
 //! its own. A subject is a file with `pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial>`,
 //! named in [`SUBJECTS`].
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
+
 mod client;
 mod context;
 mod instances;

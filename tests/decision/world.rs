@@ -8,22 +8,22 @@ use berth::admission::{
 use berth::policy::{CrKind, CustomResource, WorkloadKind};
 use serde_json::{Value, json};
 
-pub const STAMP: &str = "toolhive.stacklok.dev/mcpserver-generation";
+pub(crate) const STAMP: &str = "toolhive.stacklok.dev/mcpserver-generation";
 
 /// What exists in the cluster besides the object under review.
 #[derive(Clone, Default)]
-pub struct World {
-    pub custom_resources: Vec<(CrKind, Value)>,
-    pub workloads: Vec<(WorkloadKind, Value)>,
-    pub unreadable: bool,
+pub(crate) struct World {
+    pub(crate) custom_resources: Vec<(CrKind, Value)>,
+    pub(crate) workloads: Vec<(WorkloadKind, Value)>,
+    pub(crate) unreadable: bool,
 }
 
 impl World {
-    pub fn with_cr(kind: CrKind, cr: Value) -> Self {
+    pub(crate) fn with_cr(kind: CrKind, cr: Value) -> Self {
         Self { custom_resources: vec![(kind, cr)], ..Self::default() }
     }
 
-    pub fn with_workload(kind: WorkloadKind, workload: Value) -> Self {
+    pub(crate) fn with_workload(kind: WorkloadKind, workload: Value) -> Self {
         Self { workloads: vec![(kind, workload)], ..Self::default() }
     }
 
@@ -49,7 +49,7 @@ impl World {
     }
 
     /// Decides as the webhook does: finds what the decision needs, and asks again.
-    pub fn decide(&self, webhook: Webhook, review: &Value) -> Verdict {
+    pub(crate) fn decide(&self, webhook: Webhook, review: &Value) -> Verdict {
         let body = review.to_string();
         let review = Review::from_slice(body.as_bytes()).unwrap();
         let mut facts = Facts::default();
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// What the API server does with a write: mutates, then validates what came of it.
-    pub fn write(&self, new: &Value, old: Option<&Value>) -> Written {
+    pub(crate) fn write(&self, new: &Value, old: Option<&Value>) -> Written {
         let mutation = self.decide(Webhook::Mutate, &review(new, old));
         if !mutation.is_allowed() {
             return Written { object: new.clone(), mutation: mutation.clone(), validation: mutation };
@@ -80,46 +80,46 @@ impl World {
         Written { object, mutation, validation }
     }
 
-    pub fn create(&self, new: &Value) -> Written {
+    pub(crate) fn create(&self, new: &Value) -> Written {
         self.write(new, None)
     }
 
-    pub fn update(&self, old: &Value, new: &Value) -> Written {
+    pub(crate) fn update(&self, old: &Value, new: &Value) -> Written {
         self.write(new, Some(old))
     }
 }
 
 /// What came of a write.
-pub struct Written {
-    pub object: Value,
-    pub mutation: Verdict,
-    pub validation: Verdict,
+pub(crate) struct Written {
+    pub(crate) object: Value,
+    pub(crate) mutation: Verdict,
+    pub(crate) validation: Verdict,
 }
 
 impl Written {
     /// The stored object; fails when the write was refused.
-    pub fn stored(self) -> Value {
+    pub(crate) fn stored(self) -> Value {
         assert!(self.validation.is_allowed(), "refused: {:?}", self.validation.refusal());
         self.object
     }
 
     /// The refusal's message; fails when the write went through.
-    pub fn refusal(&self) -> String {
+    pub(crate) fn refusal(&self) -> String {
         self.validation.refusal().expect("it went through").message.clone()
     }
 
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         [self.mutation.warnings.clone(), self.validation.warnings.clone()].concat()
     }
 }
 
-pub fn patched(object: &Value, verdict: &Verdict) -> Value {
+pub(crate) fn patched(object: &Value, verdict: &Verdict) -> Value {
     let mut object = object.clone();
     json_patch::patch(&mut object, verdict.patch()).unwrap();
     object
 }
 
-pub fn review(object: &Value, old: Option<&Value>) -> Value {
+pub(crate) fn review(object: &Value, old: Option<&Value>) -> Value {
     let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap();
     let kind = object["kind"].as_str().unwrap();
     let plural = format!("{}s", kind.to_lowercase());
@@ -131,7 +131,7 @@ pub fn review(object: &Value, old: Option<&Value>) -> Value {
 }
 
 /// A review of the scale subresource of `plural`.
-pub fn scale_review(group: &str, plural: &str, name: &str, to: i64, from: i64) -> Value {
+pub(crate) fn scale_review(group: &str, plural: &str, name: &str, to: i64, from: i64) -> Value {
     let scale = |n: i64| json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": name, "namespace": "ns"}, "spec": {"replicas": n}});
     json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
         "uid": "review-1", "kind": {"group": "autoscaling", "version": "v1", "kind": "Scale"},
@@ -140,7 +140,7 @@ pub fn scale_review(group: &str, plural: &str, name: &str, to: i64, from: i64) -
 }
 
 /// A Deployment as the API server hands it over, with defaults filled in.
-pub fn deployment(annotations: Value) -> Value {
+pub(crate) fn deployment(annotations: Value) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "web", "namespace": "ns", "annotations": annotations},
         "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": {
@@ -149,7 +149,7 @@ pub fn deployment(annotations: Value) -> Value {
                 "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst"}}}})
 }
 
-pub fn stateful_set(annotations: Value, service_name: &str) -> Value {
+pub(crate) fn stateful_set(annotations: Value, service_name: &str) -> Value {
     let mut object = deployment(annotations);
     object["kind"] = json!("StatefulSet");
     object["spec"]["serviceName"] = json!(service_name);
@@ -157,7 +157,7 @@ pub fn stateful_set(annotations: Value, service_name: &str) -> Value {
 }
 
 /// Annotations that opt in, and these.
-pub fn opted_in(more: Value) -> Value {
+pub(crate) fn opted_in(more: Value) -> Value {
     let mut all = json!({"berth.dev/inject": "enabled"});
     for (key, value) in more.as_object().unwrap() {
         all[format!("berth.dev/{key}")] = value.clone();
@@ -165,26 +165,26 @@ pub fn opted_in(more: Value) -> Value {
     all
 }
 
-pub fn redis(more: Value) -> Value {
+pub(crate) fn redis(more: Value) -> Value {
     let mut all = opted_in(more);
     all["berth.dev/session-provider"] = json!("redis");
     all["berth.dev/session-address"] = json!("redis:6379");
     all
 }
 
-pub fn mcpserver(generation: i64, spec: Value) -> Value {
+pub(crate) fn mcpserver(generation: i64, spec: Value) -> Value {
     json!({"apiVersion": "toolhive.stacklok.dev/v1beta1", "kind": "MCPServer",
         "metadata": {"name": "foo", "namespace": "ns", "uid": "cr-uid", "generation": generation}, "spec": spec})
 }
 
-pub fn virtual_mcpserver(spec: Value) -> Value {
+pub(crate) fn virtual_mcpserver(spec: Value) -> Value {
     let mut cr = mcpserver(1, spec);
     cr["kind"] = json!("VirtualMCPServer");
     cr
 }
 
 /// Makes the object one that the custom resource `foo` controls, with its container.
-pub fn owned(mut object: Value, kind: &str, container: &str) -> Value {
+pub(crate) fn owned(mut object: Value, kind: &str, container: &str) -> Value {
     object["metadata"]["name"] = json!("foo");
     object["metadata"]["annotations"].take();
     object["metadata"]["ownerReferences"] = json!([{"apiVersion": "toolhive.stacklok.dev/v1beta1", "kind": kind, "name": "foo", "uid": "cr-uid", "controller": true}]);
@@ -192,26 +192,26 @@ pub fn owned(mut object: Value, kind: &str, container: &str) -> Value {
     object
 }
 
-pub fn with_stamp(mut object: Value, stamp: &str) -> Value {
+pub(crate) fn with_stamp(mut object: Value, stamp: &str) -> Value {
     object["spec"]["template"]["metadata"]["annotations"] = json!({STAMP: stamp});
     object
 }
 
-pub fn stamp(object: &Value) -> Option<&str> {
+pub(crate) fn stamp(object: &Value) -> Option<&str> {
     object["spec"]["template"]["metadata"]["annotations"][STAMP].as_str()
 }
 
 /// The env entries of a name in a container.
-pub fn env_of(object: &Value, container: usize, name: &str) -> Vec<Value> {
+pub(crate) fn env_of(object: &Value, container: usize, name: &str) -> Vec<Value> {
     let env = object["spec"]["template"]["spec"]["containers"][container]["env"].as_array();
     env.into_iter().flatten().filter(|entry| entry["name"] == name).cloned().collect()
 }
 
-pub fn password(name: &str, key: &str) -> Value {
+pub(crate) fn password(name: &str, key: &str) -> Value {
     json!({"name": "THV_SESSION_REDIS_PASSWORD", "valueFrom": {"secretKeyRef": {"name": name, "key": key}}})
 }
 
-pub fn generation_env() -> Value {
+pub(crate) fn generation_env() -> Value {
     json!({"name": "THV_MCPSERVER_GENERATION", "valueFrom": {"fieldRef": {"apiVersion": "v1",
         "fieldPath": "metadata.annotations['toolhive.stacklok.dev/mcpserver-generation']"}}})
 }

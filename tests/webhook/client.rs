@@ -45,7 +45,7 @@ pub(crate) struct Client {
 
 /// An open connection.
 pub(crate) enum Connection {
-    Http1 { stream: BufReader<TlsStream<TcpStream>>, certificate: Vec<u8> },
+    Http1 { stream: Box<BufReader<TlsStream<TcpStream>>>, certificate: Vec<u8> },
     Http2 { sender: SendRequest<Bytes>, certificate: Vec<u8> },
 }
 
@@ -92,7 +92,7 @@ impl Client {
         let stream = self.tls(&[protocol.alpn()]).await?;
         let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
         match protocol {
-            Protocol::Http1 => Ok(Connection::Http1 { stream: BufReader::new(stream), certificate }),
+            Protocol::Http1 => Ok(Connection::Http1 { stream: Box::new(BufReader::new(stream)), certificate }),
             Protocol::Http2 => {
                 let (sender, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
                 tokio::spawn(connection);

@@ -1,5 +1,7 @@
 //! The webhook over real TLS on loopback: transport, bounds, certificates, the end of the process, the cache.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
+
 mod admin;
 mod cache;
 mod certificates;

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -76,16 +78,10 @@ func mutate(object, old *workload, policy *scalingPolicy) (warnings []string, re
 	if policy.source == fromMCPServer && object.kind == "StatefulSet" {
 		return warnings, setStamp(object, old, policy)
 	}
-	if w := setPassword(object, policy); w != "" {
+	if w := setEnvironment(object, policy); w != "" {
 		warnings = append(warnings, w)
 	}
 	if policy.source != fromVirtualMCPServer {
-		setEnv(object.container(policy.container), corev1.EnvVar{
-			Name: envGeneration,
-			ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{
-				APIVersion: "v1", FieldPath: "metadata.annotations['" + annotationStamp + "']",
-			}},
-		})
 		refused = setStamp(object, old, policy)
 	}
 	return warnings, refused
@@ -127,39 +123,77 @@ func setGrace(object *workload, policy *scalingPolicy) {
 	}
 }
 
-func setPassword(object *workload, policy *scalingPolicy) (warning string) {
+// setEnvironment gives the policy's container its entries, records those that were added, and takes back the password
+// that was added once the policy does not ask for it any more.
+func setEnvironment(object *workload, policy *scalingPolicy) (warning string) {
 	c := object.container(policy.container)
 	if c == nil {
 		return ""
 	}
-	if !policy.redis() || policy.password == nil {
-		if object.GetAnnotations()[annotationInjectedEnv] == envPassword {
-			removeEnv(c, envPassword)
-			annotations := object.GetAnnotations()
-			delete(annotations, annotationInjectedEnv)
-			object.SetAnnotations(annotations)
-		}
-		return ""
+	var added []string
+	if policy.source != fromVirtualMCPServer && setEnv(c, generationEnv) {
+		added = append(added, envGeneration)
 	}
-	had := false
-	for i := range c.Env {
-		if c.Env[i].Name == envPassword {
-			had = true
-			if c.Env[i].Value != "" {
+	switch {
+	case policy.redis() && policy.password != nil:
+		for i := range c.Env {
+			if c.Env[i].Name == envPassword && c.Env[i].Value != "" {
 				warning = "a plain " + envPassword + " was replaced by the reference to the Secret"
 			}
 		}
+		if setEnv(c, passwordEnv(policy.password)) {
+			added = append(added, envPassword)
+		}
+	case slices.Contains(recorded(object), c.Name+"/"+envPassword):
+		c.Env = slices.DeleteFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == envPassword })
+		keepRecord(object, slices.DeleteFunc(recorded(object), func(r string) bool { return r == c.Name+"/"+envPassword }))
 	}
-	setEnv(c, corev1.EnvVar{
-		Name: envPassword,
-		ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
-			LocalObjectReference: corev1.LocalObjectReference{Name: policy.password.Name}, Key: policy.password.Key,
-		}},
-	})
-	if !had {
-		annotate(object, annotationInjectedEnv, envPassword)
+	if len(added) > 0 {
+		record := recorded(object)
+		for _, name := range added {
+			record = append(record, c.Name+"/"+name)
+		}
+		keepRecord(object, record)
 	}
 	return warning
+}
+
+var generationEnv = corev1.EnvVar{
+	Name: envGeneration,
+	ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{
+		APIVersion: "v1", FieldPath: "metadata.annotations['" + annotationStamp + "']",
+	}},
+}
+
+func passwordEnv(ref *SecretKeyRef) corev1.EnvVar {
+	return corev1.EnvVar{
+		Name: envPassword,
+		ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: ref.Name}, Key: ref.Key,
+		}},
+	}
+}
+
+// recorded lists what was added, as CONTAINER/NAME.
+func recorded(object *workload) []string {
+	if text := object.GetAnnotations()[annotationInjectedEnv]; text != "" {
+		return strings.Split(text, ",")
+	}
+	return nil
+}
+
+func keepRecord(object *workload, record []string) {
+	slices.Sort(record)
+	annotations := object.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	if record = slices.Compact(record); len(record) == 0 {
+		delete(annotations, annotationInjectedEnv)
+	} else {
+		annotations[annotationInjectedEnv] = strings.Join(record, ",")
+	}
+	object.SetAnnotations(annotations)
 }
 
 // setStamp keeps the generation stamp of the pod template; it only ever rises.
@@ -221,34 +255,16 @@ func stamp(t *corev1.PodTemplateSpec) int64 {
 	return n
 }
 
-func setEnv(c *corev1.Container, want corev1.EnvVar) {
-	if c == nil {
-		return
+// setEnv makes want the only entry of its name, and says whether anything changed.
+func setEnv(c *corev1.Container, want corev1.EnvVar) bool {
+	first := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == want.Name })
+	if first < 0 {
+		c.Env = append(c.Env, want)
+		return true
 	}
-	found := false
-	kept := c.Env[:0]
-	for _, e := range c.Env {
-		if e.Name == want.Name {
-			if found {
-				continue
-			}
-			found = true
-			e = want
-		}
-		kept = append(kept, e)
-	}
-	if !found {
-		kept = append(kept, want)
-	}
-	c.Env = kept
-}
-
-func removeEnv(c *corev1.Container, name string) {
-	kept := c.Env[:0]
-	for _, e := range c.Env {
-		if e.Name != name {
-			kept = append(kept, e)
-		}
-	}
-	c.Env = kept
+	changed := !apiequality.Semantic.DeepEqual(c.Env[first], want)
+	c.Env[first] = want
+	rest := slices.DeleteFunc(c.Env[first+1:], func(e corev1.EnvVar) bool { return e.Name == want.Name })
+	c.Env = c.Env[:first+1+len(rest)]
+	return changed
 }

@@ -55,13 +55,3 @@ func (w *workload) container(name string) *corev1.Container {
 	}
 	return nil
 }
-
-// annotate sets an annotation of the object.
-func annotate(o client.Object, key, value string) {
-	annotations := o.GetAnnotations()
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
-	annotations[key] = value
-	o.SetAnnotations(annotations)
-}

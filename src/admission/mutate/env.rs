@@ -4,30 +4,27 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::Change;
 use crate::admission::draft::Draft;
 use crate::admission::template::{self, Container};
-use crate::policy::names::{GENERATION_ENV, INJECTED_ENV, PASSWORD_ENV, THV_OPERATOR};
+use crate::admission::write::Write;
+use crate::policy::names::{GENERATION_ENV, INJECTED_ENV, OWN_ENV, PASSWORD_ENV, THV_OPERATOR};
 use crate::policy::{Resolved, Role, ScalingPolicy};
 
 const RECORD: [&str; 3] = ["metadata", "annotations", INJECTED_ENV];
-
-/// The entries that Berth may add, and so may remove.
-const OWN: [&str; 2] = [PASSWORD_ENV, GENERATION_ENV];
 
 /// What Berth added: container and entry name.
 type Record = BTreeSet<(String, String)>;
 
 /// Gives the policy's container its entries, and takes away what Berth once added and the policy does not ask for any more.
 pub(super) fn apply(
-    change: &Change<'_, '_>,
+    write: &Write<'_, '_>,
     resolved: &Resolved<'_>,
     container: Option<&Container>,
     draft: &mut Draft,
     warnings: &mut Vec<String>,
 ) {
     let wanted = wanted(resolved);
-    if resolved.role.is_owned() && change.write.new.metadata.is_managed_by(THV_OPERATOR) {
+    if resolved.role.is_owned() && write.new.metadata.is_managed_by(THV_OPERATOR) {
         // It compares env in order with what it would write itself, and would write for ever.
         if let Some(container) = container {
             warn_of_missing(container, &wanted, draft, warnings);
@@ -41,7 +38,7 @@ pub(super) fn apply(
     };
     for (container_name, name) in record.clone() {
         if !kept(&container_name, &name) {
-            remove_own(change, &container_name, &name, draft);
+            remove_own(write, &container_name, &name, draft);
             record.remove(&(container_name, name));
         }
     }
@@ -56,9 +53,9 @@ pub(super) fn apply(
 }
 
 /// Takes away everything that Berth added.
-pub(super) fn remove_all(change: &Change<'_, '_>, draft: &mut Draft) {
+pub(super) fn remove_all(write: &Write<'_, '_>, draft: &mut Draft) {
     for (container, name) in read_record(draft.get(&RECORD)) {
-        remove_own(change, &container, &name, draft);
+        remove_own(write, &container, &name, draft);
     }
     write_record(&Record::new(), draft);
 }
@@ -116,12 +113,12 @@ fn ensure(
 }
 
 /// Removes an entry that Berth added, unless somebody has made it their own since.
-fn remove_own(change: &Change<'_, '_>, container: &str, name: &str, draft: &mut Draft) {
+fn remove_own(write: &Write<'_, '_>, container: &str, name: &str, draft: &mut Draft) {
     let template = draft.get(&["spec", "template"]);
     let Some(index) = template::container_index(template, container) else { return };
-    let before = template::container_index(change.old_template(), container)
-        .and_then(|old| template::env_named(change.old_template(), old, name).first().map(|(_, entry)| *entry));
-    let own = |entry: &Value| template::has_own_form(entry) && (change.write.old.is_none() || before == Some(entry));
+    let before = template::container_index(write.old_template(), container)
+        .and_then(|old| template::env_named(write.old_template(), old, name).first().map(|(_, entry)| *entry));
+    let own = |entry: &Value| template::has_own_form(entry) && (write.old.is_none() || before == Some(entry));
     let found = template::env_named(template, index, name).into_iter().find(|(_, entry)| own(entry)).map(|(at, _)| at);
     let Some(at) = found else { return };
     let (index, at) = (index.to_string(), at.to_string());
@@ -147,7 +144,7 @@ fn read_record(value: &Value) -> Record {
     let text = value.as_str().unwrap_or_default();
     let pairs = text.split(',').filter_map(|item| item.split_once('/'));
     pairs
-        .filter(|(_, name)| OWN.contains(name))
+        .filter(|(_, name)| OWN_ENV.contains(name))
         .map(|(container, name)| (container.to_owned(), name.to_owned()))
         .collect()
 }

@@ -3,8 +3,6 @@
 mod env;
 mod replicas;
 
-use std::cell::OnceCell;
-
 use json_patch::Patch;
 use serde_json::{Map, Value, json};
 
@@ -22,23 +20,6 @@ use crate::policy::{Resolved, Role, ScalingPolicy, WorkloadKind};
 const GRACE: [&str; 4] = ["spec", "template", "spec", "terminationGracePeriodSeconds"];
 const STAMP: [&str; 5] = ["spec", "template", "metadata", "annotations", names::STAMP];
 
-/// A write, with what mutation alone needs of it.
-struct Change<'a, 'f> {
-    write: Write<'a, 'f>,
-    old_template: OnceCell<Value>,
-}
-
-impl Change<'_, '_> {
-    /// The pod template of the old object; null when the object is new. Most writes never need it.
-    fn old_template(&self) -> &Value {
-        // An old template that cannot be read is one that nothing of the new one is equal to.
-        self.old_template.get_or_init(|| {
-            let template = self.write.old.as_ref().and_then(|old| old.template().ok());
-            template.unwrap_or(Value::Null)
-        })
-    }
-}
-
 /// Decides what to change in a workload.
 pub(super) fn workload(kind: WorkloadKind, review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
     let write = Write::read(kind, review, facts)?;
@@ -46,16 +27,15 @@ pub(super) fn workload(kind: WorkloadKind, review: &Review<'_>, facts: &Facts) -
     if resolved.is_none() && write.new.metadata.annotation(names::INJECTED_ENV).is_none() {
         return Ok(Verdict::allow());
     }
-    let template = write.new.template().map_err(|error| unreadable(kind.as_str(), &error))?;
-    let change = Change { write, old_template: OnceCell::new() };
+    let template = write.new.template().map_err(|error| unreadable(kind.as_str(), error))?.clone();
     Ok(match &resolved {
-        None => opted_out(&change, template),
-        Some(resolved) => managed(&change, resolved, template),
+        None => opted_out(&write, template),
+        Some(resolved) => managed(&write, resolved, template),
     })
 }
 
-fn managed(change: &Change<'_, '_>, resolved: &Resolved<'_>, new_template: Value) -> Verdict {
-    if let Some(refusal) = change.write.stale(resolved) {
+fn managed(write: &Write<'_, '_>, resolved: &Resolved<'_>, new_template: Value) -> Verdict {
+    if let Some(refusal) = write.stale(resolved) {
         return refusal;
     }
     let policy = &resolved.parsed.policy;
@@ -65,16 +45,16 @@ fn managed(change: &Change<'_, '_>, resolved: &Resolved<'_>, new_template: Value
     let container_is_settled =
         container.is_ok() || (resolved.role == Role::McpServerBackend && new_template.is_object());
     let mut warnings = Vec::new();
-    let mut draft = draft_of(&change.write.new, new_template);
+    let mut draft = draft_of(&write.new, new_template);
 
     // What cannot be read is not acted on: validation refuses it, or lets it pass as it was. Only the stamp moves all the
     // same, since that must not fall, whatever else is wrong.
     if resolved.parsed.problems.is_empty() && container_is_settled {
-        replicas::apply(&change.write, resolved, &mut draft, &mut warnings);
+        replicas::apply(write, resolved, &mut draft, &mut warnings);
         set_grace_period(policy, &mut draft);
-        env::apply(change, resolved, container.ok().as_ref(), &mut draft, &mut warnings);
+        env::apply(write, resolved, container.ok().as_ref(), &mut draft, &mut warnings);
     }
-    if let Some(stamp) = wanted_stamp(change, resolved, &draft) {
+    if let Some(stamp) = wanted_stamp(write, resolved, &draft) {
         // Compared as a number, so that a stamp that means the same is left as its writer wrote it.
         if stamp::of_template(draft.get(&["spec", "template"])) != Some(stamp) {
             draft.set(&STAMP, json!(stamp.to_string()));
@@ -92,9 +72,9 @@ fn set_grace_period(policy: &ScalingPolicy, draft: &mut Draft) {
 
 /// Removes what Berth added to a workload that is not Berth's any more. The stamp stays: it must not fall, should the
 /// workload opt in again.
-fn opted_out(change: &Change<'_, '_>, new_template: Value) -> Verdict {
-    let mut draft = draft_of(&change.write.new, new_template);
-    env::remove_all(change, &mut draft);
+fn opted_out(write: &Write<'_, '_>, new_template: Value) -> Verdict {
+    let mut draft = draft_of(&write.new, new_template);
+    env::remove_all(write, &mut draft);
     allowed(draft.into_patch(), Vec::new())
 }
 
@@ -102,8 +82,7 @@ fn allowed(patch: Patch, warnings: Vec<String>) -> Verdict {
     Verdict { outcome: Outcome::Allowed(patch), warnings }
 }
 
-fn wanted_stamp(change: &Change<'_, '_>, resolved: &Resolved<'_>, draft: &Draft) -> Option<i64> {
-    let write = &change.write;
+fn wanted_stamp(write: &Write<'_, '_>, resolved: &Resolved<'_>, draft: &Draft) -> Option<i64> {
     if resolved.role != Role::Annotated {
         return match write.mcpserver_stamp(resolved)? {
             Decision::Stamp(stamp) => Some(stamp),
@@ -111,11 +90,9 @@ fn wanted_stamp(change: &Change<'_, '_>, resolved: &Resolved<'_>, draft: &Draft)
         };
     }
     let changed = write.old.as_ref().is_some_and(|old| {
-        // Text that is the same spares two copies of a template that may be large.
-        let untouched = write.new.same_template_text(old) && !draft.changes_below("/spec/template");
-        !untouched && {
+        write.new.template_differs_elsewhere(old) || {
             let new = template::without_stamp(draft.get(&["spec", "template"]).clone());
-            new != template::without_stamp(change.old_template().clone())
+            new != template::without_stamp(write.old_template().clone())
         }
     });
     let live = write.old.as_ref().and_then(Workload::stamp);

@@ -24,7 +24,7 @@ pub(in crate::admission) fn workload(
     if let Some(refusal) = write.stale(&resolved) {
         return Ok(refusal);
     }
-    let judge = |workload, resolved| judge(workload, resolved).map_err(|error| unreadable(kind.as_str(), &error));
+    let judge = |workload, resolved| judge(workload, resolved).map_err(|error| unreadable(kind.as_str(), error));
     let findings = judge(&write.new, &resolved)?;
     // Most writes break no rule; then nobody has to know what the old object broke.
     let before = match (&write.old, write.resolve_old()) {
@@ -37,7 +37,7 @@ pub(in crate::admission) fn workload(
 }
 
 /// Every rule that a workload breaks.
-fn judge(workload: &Workload<'_>, resolved: &Resolved<'_>) -> Result<Vec<Finding>, serde_json::Error> {
+fn judge<'w>(workload: &'w Workload<'_>, resolved: &Resolved<'_>) -> Result<Vec<Finding>, &'w serde_json::Error> {
     let policy = &resolved.parsed.policy;
     let mut findings: Vec<Finding> = resolved.parsed.problems.iter().cloned().map(Finding::broken).collect();
     let count =
@@ -48,8 +48,8 @@ fn judge(workload: &Workload<'_>, resolved: &Resolved<'_>) -> Result<Vec<Finding
     if resolved.role != Role::McpServerBackend {
         let template = workload.template()?;
         let owner_kind = resolved.owner.map(|owner| owner.kind);
-        match template::container(&template, policy.container.as_deref(), owner_kind) {
-            Ok(container) => findings.extend(plain_password(&template, container.index).map(Finding::broken)),
+        match template::container(template, policy.container.as_deref(), owner_kind) {
+            Ok(container) => findings.extend(plain_password(template, container.index).map(Finding::broken)),
             Err(problem) => findings.push(Finding::broken(problem)),
         }
     }
