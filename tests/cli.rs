@@ -535,3 +535,75 @@ fn an_address_that_is_taken_is_said() {
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("--listen"), "{}", ran.err);
 }
+
+#[test]
+fn explain_says_where_each_value_comes_from() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/wired.yaml").display().to_string();
+    let directory = Directory::new();
+    let explain = |object: &str| {
+        let ran = berth(&directory, &["explain", "-f", &examples, object, "-o", "json"], b"");
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+        assert_eq!(ran.json().as_array().unwrap().len(), 1);
+        ran.json()[0].clone()
+    };
+    let setting = |explained: &Value, name: &str| {
+        let settings = explained["settings"].as_array().unwrap().clone();
+        let found = settings.into_iter().find(|setting| setting["name"] == name).unwrap();
+        (found["value"].clone(), found["from"].clone())
+    };
+    let field = |object: &str, field: &str| json!({"source": "field", "object": object, "field": field});
+
+    let notes = explain("deployment/notes");
+    assert_eq!(notes["standing"]["policy"], "annotations");
+    let replicas = field("Deployment/notes", "metadata.annotations[berth.dev/replicas]");
+    assert_eq!(setting(&notes, "replicas"), (json!(3), replicas));
+    assert_eq!(setting(&notes, "transport"), (json!("streamable-http"), json!({"source": "default"})));
+    assert_eq!(setting(&notes, "container"), (json!("notes"), json!({"source": "default"})));
+    let change = json!({"field": "spec.replicas", "from": null, "to": 3});
+    assert!(notes["changes"].as_array().unwrap().contains(&change), "{notes:#}");
+
+    let backend = explain("sts/fetch");
+    assert_eq!(backend["standing"], json!({"policy": "custom-resource", "owner": "MCPServer/fetch"}));
+    assert_eq!(setting(&backend, "replicas"), (json!(3), field("MCPServer/fetch", "spec.backendReplicas")));
+    let grace = field("MCPServer/fetch", "metadata.annotations[berth.dev/termination-grace-period-seconds]");
+    assert_eq!(setting(&backend, "grace period (s)"), (json!(60), grace));
+    let codes: Vec<_> = backend["rules"].as_array().unwrap().iter().filter_map(|rule| rule["code"].as_str()).collect();
+    assert_eq!(codes, ["StaleGeneration"]);
+
+    let server = explain("mcpserver/fetch");
+    assert_eq!(server["standing"]["policy"], "itself");
+    assert_eq!(setting(&server, "backend replicas").0, 3);
+}
+
+#[test]
+fn explain_tells_the_default_storage_and_the_unreadable_apart() {
+    let server =
+        "apiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata: {name: x}\nspec: {transport: sse}\n";
+    let ran = on_stdin(&["explain", "-f", "-", "--default-session-storage", "r:6379"], server);
+    assert_eq!(ran.code, 0);
+    let line = |part: &str| ran.out.lines().find(|line| line.contains(part)).unwrap_or_default().to_owned();
+    assert!(line("session storage").ends_with("--default-session-storage"), "{}", ran.out);
+    assert!(line("address").contains("r:6379"), "{}", ran.out);
+
+    let typo = FORGETFUL.replace("\"3\"", "three");
+    let ran = on_stdin(&["explain", "-f", "-"], &typo);
+    assert_eq!(ran.code, 1, "it would be refused");
+    assert!(ran.out.contains("replicas          unreadable"), "{}", ran.out);
+    assert!(ran.out.contains("[berth:InvalidPolicy]"), "{}", ran.out);
+}
+
+#[test]
+fn explain_says_why_an_object_is_not_berths() {
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: other}\nspec: {}\n";
+    let ran = on_stdin(&["explain", "-f", "-"], text);
+    assert_eq!(ran.code, 0);
+    assert!(ran.out.contains("Berth leaves it alone: it has no annotation berth.dev/inject: enabled"), "{}", ran.out);
+    let ran = on_stdin(&["explain", "-f", "-", "deployment/missing"], text);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("Deployment/missing is not in the input"), "{}", ran.err);
+    assert_eq!(on_stdin(&["explain"], "").code, 2);
+    assert_eq!(on_stdin(&["explain", "pod/x"], "").code, 2);
+    let ran = on_stdin(&["explain", "deployment/x"], "");
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("help: set KUBECONFIG"), "{}", ran.err);
+}

@@ -18,7 +18,9 @@ pub use review::{GroupResource, GroupVersionKind, Operation, Review, ReviewError
 pub use target::{Scalable, Target};
 pub use verdict::{Outcome, Reason, Refusal, Verdict};
 
-use crate::policy::RedisStorage;
+use serde_json::Value;
+
+use crate::policy::{CrKind, Problem, RedisStorage};
 use workload::Interrupt;
 
 /// Which of the two webhooks is asked.
@@ -73,6 +75,15 @@ pub fn decide(webhook: Webhook, review: &Review<'_>, facts: &Facts, settings: &S
         Err(Interrupt::Done(verdict)) => Ok(verdict),
         Err(Interrupt::Need(need)) => Err(need),
     }
+}
+
+/// Name of the container of a pod template that holds the sessions: the one that the policy names, else the one that the
+/// owner's kind implies, else kubectl's default container, else the only one.
+///
+/// # Errors
+/// Why there is none, or which ones there are.
+pub fn session_container(pod_template: &Value, named: Option<&str>, owner: Option<CrKind>) -> Result<String, Problem> {
+    template::container(pod_template, named, owner).map(|container| container.name)
 }
 
 fn unknown_operation(target: Target) -> Verdict {

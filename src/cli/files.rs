@@ -8,7 +8,7 @@ use super::CliError;
 use crate::admission::Settings;
 use crate::manifest::{InputError, Source, read};
 use crate::policy::{Address, RedisStorage};
-use crate::preview::{Judged, PreviewError, judge};
+use crate::preview::{Preview, PreviewError, Writes};
 
 /// Which manifests, and how to read them.
 #[derive(Debug, clap::Args)]
@@ -24,9 +24,9 @@ pub(super) struct Inputs {
 /// What manifests do not say themselves.
 #[derive(Debug, clap::Args)]
 pub(super) struct Context {
-    /// Namespace of objects that name none.
-    #[arg(short, long, default_value = "default")]
-    pub(super) namespace: String,
+    /// Namespace of objects that name none [default: default]
+    #[arg(short, long)]
+    pub(super) namespace: Option<String>,
 
     /// Redis that stands in for custom resources that name no session storage, as `berth serve` has it.
     #[arg(long, value_name = "URL", env = "BERTH_DEFAULT_SESSION_STORAGE", value_parser = default_storage)]
@@ -38,6 +38,10 @@ fn default_storage(text: &str) -> Result<RedisStorage, String> {
 }
 
 impl Context {
+    pub(super) fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings { default_storage: self.default_session_storage.clone() }
     }
@@ -50,8 +54,8 @@ impl Inputs {
     }
 
     /// What a cluster would make of it.
-    pub(super) fn judge<'a>(&self, sources: &'a [Source]) -> Result<Vec<Judged<'a>>, CliError> {
-        Ok(judge(sources, &self.context.namespace, &self.context.settings())?)
+    pub(super) fn preview<'a>(&self, sources: &'a [Source]) -> Result<Preview<'a>, CliError> {
+        Ok(Preview::new(sources, self.context.namespace(), &self.context.settings(), Writes::Create)?)
     }
 }
 

@@ -14,6 +14,7 @@ mod completions;
 mod crds;
 mod demo;
 mod error;
+mod explain;
 mod files;
 mod findings;
 mod format;
@@ -45,6 +46,7 @@ enum Command {
     Completions(completions::Args),
     Crds(crds::Args),
     Demo(demo::Args),
+    Explain(explain::Args),
     Mutate(mutate::Args),
     Serve(serve::Args),
     Validate(validate::Args),
@@ -67,6 +69,7 @@ impl Cli {
             Command::Completions(args) => args.run(out),
             Command::Crds(args) => args.run(out),
             Command::Demo(args) => args.run(out),
+            Command::Explain(args) => args.run(out),
             Command::Mutate(args) => args.run(out),
             Command::Serve(args) => args.run(out),
             Command::Validate(args) => args.run(out),

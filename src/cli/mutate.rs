@@ -52,7 +52,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, out: &mut Output) -> Result<Outcome, CliError> {
         let sources = self.inputs.read()?;
-        let judged = self.inputs.judge(&sources)?;
+        let judged = self.inputs.preview(&sources)?.judged;
         let refused = report(&judged);
         match self.output {
             Some(format) => format.print(out, &objects(&sources, &judged))?,

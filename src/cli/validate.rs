@@ -46,7 +46,7 @@ enum Report {
 impl Args {
     pub(super) fn run(self, out: &mut Output) -> Result<Outcome, CliError> {
         let sources = self.inputs.read()?;
-        let judged = self.inputs.judge(&sources)?;
+        let judged = self.inputs.preview(&sources)?.judged;
         let findings: Vec<_> = judged.iter().flat_map(Finding::of).collect();
         let problems = findings.iter().filter(|finding| finding.is_error()).count();
         let warnings = findings.len() - problems;

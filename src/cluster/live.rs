@@ -87,14 +87,14 @@ impl Shared {
 }
 
 /// Why there is no object.
-enum Failure {
+pub(super) enum Failure {
     /// 404: of the object, or of the whole kind at that version.
     NotFound { object: bool },
     /// Not known.
     Other(String),
 }
 
-async fn bounded<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+pub(super) async fn bounded<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     match timeout(READ, read).await {
         Ok(Ok(object)) => Ok(object),
         Ok(Err(Error::Api(status))) if status.code == 404 => {
@@ -112,7 +112,7 @@ async fn bounded<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, F
 
 /// Whether the API server could hold an object of this name. Names come from reviews and go into a path; one that could
 /// lead elsewhere names nothing.
-fn could_exist(name: &str) -> bool {
+pub(super) fn could_exist(name: &str) -> bool {
     let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     !name.is_empty() && name.len() <= 253 && name.chars().all(valid) && name.starts_with(|c: char| c != '.')
 }

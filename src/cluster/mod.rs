@@ -2,6 +2,7 @@
 
 mod live;
 mod lookup;
+mod raw;
 mod resource;
 mod store;
 mod watch;

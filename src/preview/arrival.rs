@@ -82,7 +82,7 @@ impl Arrival {
         Some(Self { identity, value })
     }
 
-    pub(super) fn review<'a>(&self, object: &'a RawValue) -> Review<'a> {
+    pub(super) fn review<'a>(&self, object: &'a RawValue, old_object: Option<&'a RawValue>) -> Review<'a> {
         Review {
             api_version: "admission.k8s.io/v1".to_owned(),
             uid: String::new(),
@@ -91,9 +91,9 @@ impl Arrival {
             sub_resource: String::new(),
             name: self.identity.name.clone(),
             namespace: self.identity.namespace.clone(),
-            operation: Operation::Create,
+            operation: if old_object.is_some() { Operation::Update } else { Operation::Create },
             object: Some(object),
-            old_object: None,
+            old_object,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::policy::CustomResource;
 /// The custom resources and workloads of an input.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    custom_resources: Vec<(String, Arc<CustomResource>)>,
+    custom_resources: Vec<(String, Arc<CustomResource>, Value)>,
     workloads: Vec<(WorkloadQuery, LiveWorkload)>,
 }
 
@@ -22,7 +22,7 @@ impl Known {
         if let Some(kind) = identity.custom_resource()
             && let Ok(cr) = CustomResource::from_value(kind, value, settings.default_storage.as_ref())
         {
-            self.custom_resources.push((identity.namespace.clone(), Arc::new(cr)));
+            self.custom_resources.push((identity.namespace.clone(), Arc::new(cr), value.clone()));
         }
         if let Some(kind) = identity.workload()
             && let Ok(workload) = LiveWorkload::deserialize(value)
@@ -33,8 +33,8 @@ impl Known {
     }
 
     /// The custom resource that a query means. Manifests seldom carry a uid: one without is taken for the one meant.
-    pub(super) fn custom_resource(&self, query: &CrQuery) -> Option<Arc<CustomResource>> {
-        let (_, cr) = self.custom_resources.iter().rfind(|(namespace, cr)| {
+    pub(super) fn custom_resource(&self, query: &CrQuery) -> Option<(Arc<CustomResource>, &Value)> {
+        let (_, cr, value) = self.custom_resources.iter().rfind(|(namespace, cr, _)| {
             let meta = &cr.meta;
             let same_uid = query.uid.as_ref().is_none_or(|uid| meta.uid.is_empty() || meta.uid == *uid);
             cr.kind == query.kind && *namespace == query.namespace && meta.name == query.name && same_uid
@@ -45,7 +45,7 @@ impl Known {
             // Nobody knows how often it has changed; a stamp that a workload carries is not to be called too high.
             cr.meta.generation = query.min_generation.max(1);
         }
-        Some(Arc::new(cr))
+        Some((Arc::new(cr), value))
     }
 
     fn workload(&self, query: &WorkloadQuery) -> Option<LiveWorkload> {
@@ -56,7 +56,7 @@ impl Known {
     pub(super) fn answer(&self, need: Need, facts: &mut Facts) {
         match need {
             Need::CustomResource(query) => {
-                let found = self.custom_resource(&query).map_or(Answer::Absent, Answer::Found);
+                let found = self.custom_resource(&query).map_or(Answer::Absent, |(cr, _)| Answer::Found(cr));
                 facts.add_custom_resource(query, found);
             }
             Need::Workload(query) => {

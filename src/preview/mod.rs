@@ -1,19 +1,25 @@
 //! What a cluster would make of manifests: the webhook's own decisions, on files instead of writes.
 //!
 //! There is no cluster here. Custom resources, workloads and autoscalers find each other in the same input, every object
-//! counts as new, and what is not in the input does not exist.
+//! counts as new (unless it is said to be stored), and what is not in the input does not exist.
 
 mod arrival;
-
+mod changes;
+mod explain;
 mod known;
+mod provenance;
+mod rules;
+
+use std::collections::HashSet;
 
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
-use crate::admission::{Facts, Outcome, Refusal, Review, Settings, Verdict, Webhook, decide};
+use crate::admission::{Facts, Outcome, Refusal, Settings, Verdict, Webhook, decide};
 use crate::manifest::{Document, Object, Source};
 pub(crate) use arrival::Arrival;
 pub use arrival::Identity;
+pub use explain::{Change, Explanation, Origin, Rule, Setting, Standing};
 use known::Known;
 
 /// A decision asks for at most three things; more rounds mean that it asks for the same thing for ever.
@@ -56,55 +62,81 @@ pub struct PreviewError {
     defect: String,
 }
 
-/// Mutates and validates every object that Berth guards, in the order of the input. Objects without a namespace are in
-/// `namespace`.
-///
-/// # Errors
-/// Only for a defect of Berth.
-pub fn judge<'a>(sources: &'a [Source], namespace: &str, settings: &Settings) -> Result<Vec<Judged<'a>>, PreviewError> {
-    let objects = sources.iter().flat_map(|source| {
-        let documents = source.documents.iter();
-        documents.flat_map(move |document| document.objects().iter().map(move |object| (source, document, object)))
-    });
-    let arrivals: Vec<_> = objects
-        .filter_map(|(source, document, object)| {
-            Some((source, document, object, Arrival::of(&object.value, namespace)?))
-        })
-        .collect();
-    let mut known = Known::default();
-    for (.., arrival) in &arrivals {
-        known.add(&arrival.identity, &arrival.value, settings);
-    }
-    let mut judged = Vec::new();
-    for (source, document, object, arrival) in arrivals {
-        let verdict = arrival.decide(Webhook::Mutate, &known, settings)?;
-        let patch = arrival.as_written(verdict.patch(), &object.value)?;
-        let mut after = object.value.clone();
-        apply(&mut after, &patch.0, &arrival.identity)?;
-        let stored = arrival.patched(verdict.patch())?;
-        // An autoscaler is judged by the workload as it will be stored.
-        known.add(&arrival.identity, &stored.value, settings);
-        let (warnings, refusal) = taken_apart(verdict);
-        judged.push((
-            Judged { source, document, object, identity: arrival.identity, patch, after, warnings, refusal },
-            stored.value,
-        ));
-    }
-    judged
-        .into_iter()
-        .map(|(mut judged, stored)| {
-            let Some(arrival) = Arrival::of(&stored, namespace).filter(|_| judged.refusal.is_none()) else {
+/// How the objects of an input are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// They are new.
+    Create,
+    /// They are stored as they are, and written again.
+    Update,
+}
+
+/// Everything that Berth guards in an input, judged.
+#[derive(Debug)]
+pub struct Preview<'a> {
+    /// In the order of the input.
+    pub judged: Vec<Judged<'a>>,
+    known: Known,
+    settings: Settings,
+}
+
+impl<'a> Preview<'a> {
+    /// Mutates and validates every object that Berth guards. Objects without a namespace are in `namespace`.
+    ///
+    /// # Errors
+    /// Only for a defect of Berth.
+    pub fn new(
+        sources: &'a [Source],
+        namespace: &str,
+        settings: &Settings,
+        writes: Writes,
+    ) -> Result<Self, PreviewError> {
+        let objects = sources.iter().flat_map(|source| {
+            let documents = source.documents.iter();
+            documents.flat_map(move |document| document.objects().iter().map(move |object| (source, document, object)))
+        });
+        let arrivals: Vec<_> = objects
+            .filter_map(|(source, document, object)| {
+                Some((source, document, object, Arrival::of(&object.value, namespace)?))
+            })
+            .collect();
+        let mut known = Known::default();
+        for (.., arrival) in &arrivals {
+            known.add(&arrival.identity, &arrival.value, settings);
+        }
+        let mut mutated = Vec::new();
+        for (source, document, object, arrival) in arrivals {
+            let verdict = arrival.decide(Webhook::Mutate, writes, &arrival.value, &known, settings)?;
+            let patch = arrival.as_written(verdict.patch(), &object.value)?;
+            let mut after = object.value.clone();
+            apply(&mut after, &patch.0, &arrival.identity)?;
+            let stored = arrival.patched(verdict.patch())?;
+            // An autoscaler is judged by the workload as it will be stored.
+            known.add(&arrival.identity, &stored.value, settings);
+            let (warnings, refusal) = taken_apart(verdict);
+            let identity = arrival.identity.clone();
+            let judged = Judged { source, document, object, identity, patch, after, warnings, refusal };
+            mutated.push((judged, arrival, stored));
+        }
+        let judged = mutated.into_iter().map(|(mut judged, arrival, stored)| {
+            if judged.refusal.is_some() {
                 return Ok(judged);
-            };
-            let (warnings, refusal) = taken_apart(arrival.decide(Webhook::Validate, &known, settings)?);
+            }
+            let verdict = stored.decide(Webhook::Validate, writes, &arrival.value, &known, settings)?;
+            let (warnings, refusal) = taken_apart(verdict);
             judged.warnings.extend(warnings);
             // Both webhooks may say the same.
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             judged.warnings.retain(|warning| seen.insert(warning.clone()));
+            // And what is refused need not be warned of.
+            let problems = refusal.iter().flat_map(|refusal| &refusal.problems);
+            let refused: HashSet<_> = problems.map(ToString::to_string).collect();
+            judged.warnings.retain(|warning| !refused.contains(warning));
             judged.refusal = refusal;
             Ok(judged)
-        })
-        .collect()
+        });
+        Ok(Self { judged: judged.collect::<Result<_, _>>()?, known, settings: settings.clone() })
+    }
 }
 
 fn taken_apart(verdict: Verdict) -> (Vec<String>, Option<Refusal>) {
@@ -125,10 +157,20 @@ impl Identity {
 }
 
 impl Arrival {
-    fn decide(&self, webhook: Webhook, known: &Known, settings: &Settings) -> Result<Verdict, PreviewError> {
-        let object = serde_json::value::to_raw_value(&self.value);
-        let object = object.map_err(|error| self.identity.defect(error.to_string()))?;
-        let review: Review<'_> = self.review(&object);
+    fn decide(
+        &self,
+        webhook: Webhook,
+        writes: Writes,
+        stored: &Value,
+        known: &Known,
+        settings: &Settings,
+    ) -> Result<Verdict, PreviewError> {
+        let raw = |value: &Value| {
+            serde_json::value::to_raw_value(value).map_err(|error| self.identity.defect(error.to_string()))
+        };
+        let object = raw(&self.value)?;
+        let old = (writes == Writes::Update).then(|| raw(stored)).transpose()?;
+        let review = self.review(&object, old.as_deref());
         let mut facts = Facts::default();
         for _ in 0..MAX_ROUNDS {
             match decide(webhook, &review, &facts, settings) {
