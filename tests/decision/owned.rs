@@ -166,3 +166,18 @@ fn an_owner_that_cannot_be_read_is_worth_retrying() {
         refusal.message
     );
 }
+
+#[test]
+fn a_workload_that_is_let_go_runs_on_as_it_is() {
+    let present = world(4, http(json!({})));
+    let live = present.create(&proxy()).stored();
+    let mut orphan = live.clone();
+    orphan["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    // What the garbage collector writes when the resource is deleted with --cascade=orphan.
+    assert_eq!(World::default().update(&live, &orphan).mutation.patch(), []);
+    // Before that, or restored from a backup: its owner does not exist.
+    let mut labelled = live.clone();
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    assert_eq!(World::default().update(&live, &labelled).mutation.patch(), []);
+    assert_eq!(World::default().create(&live).mutation.patch(), []);
+}

@@ -15,7 +15,7 @@ use super::verdict::{Outcome, Verdict};
 use super::workload::{Interrupt, Workload, unreadable};
 use super::write::Write;
 use crate::policy::names::{self, DEFAULT_GRACE_PERIOD_SECONDS};
-use crate::policy::{Resolved, Role, ScalingPolicy, WorkloadKind};
+use crate::policy::{OptIn, Resolved, Role, ScalingPolicy, WorkloadKind, opt_in};
 
 const GRACE: [&str; 4] = ["spec", "template", "spec", "terminationGracePeriodSeconds"];
 const STAMP: [&str; 5] = ["spec", "template", "metadata", "annotations", names::STAMP];
@@ -24,7 +24,7 @@ const STAMP: [&str; 5] = ["spec", "template", "metadata", "annotations", names::
 pub(super) fn workload(kind: WorkloadKind, review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
     let write = Write::read(kind, review, facts)?;
     let resolved = write.resolve();
-    if resolved.is_none() && write.new.metadata.annotation(names::INJECTED_ENV).is_none() {
+    if resolved.is_none() && !opts_out(&write) {
         return Ok(Verdict::allow());
     }
     let template = write.new.template().map_err(|error| unreadable(kind.as_str(), error))?.clone();
@@ -68,6 +68,13 @@ fn set_grace_period(policy: &ScalingPolicy, draft: &mut Draft) {
     if let Some(seconds) = policy.grace_period_seconds.or(none.then_some(DEFAULT_GRACE_PERIOD_SECONDS)) {
         draft.set(&GRACE, json!(seconds));
     }
+}
+
+/// Whether this write takes the annotation back by which the workload opted in, and there is something to remove. A
+/// workload that its custom resource lets go of, or outlives, runs on as it is: to strip it would restart its pods.
+fn opts_out(write: &Write<'_, '_>) -> bool {
+    let opted_in = |old: &Workload<'_>| !matches!(opt_in(&old.metadata), OptIn::Absent | OptIn::Disabled);
+    write.new.metadata.annotation(names::INJECTED_ENV).is_some() && write.old.as_ref().is_some_and(opted_in)
 }
 
 /// Removes what Berth added to a workload that is not Berth's any more. The stamp stays: it must not fall, should the
