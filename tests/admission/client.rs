@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use berth_test_cluster::{Error, Result};
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::ApiResource;
 use kube::{Api, Config};
@@ -32,6 +32,12 @@ impl Client {
         let (kind, name) = what.split_once('/').ok_or_else(|| Error::new(format!("{what} is no KIND/NAME")))?;
         let found = self.block_on(self.api(namespace, kind).get(name)).map_err(failed)?;
         Ok(to_value(&found))
+    }
+
+    /// All objects of a kind.
+    pub(crate) fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
+        let found = self.block_on(self.api(namespace, kind).list(&ListParams::default())).map_err(failed)?;
+        Ok(found.items.iter().map(to_value).collect())
     }
 
     /// What the API server would make of a manifest; nothing is stored.

@@ -8,6 +8,7 @@
 
 mod client;
 mod context;
+mod generation;
 mod instances;
 mod objects;
 mod password;
@@ -30,6 +31,7 @@ type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 /// The files with trials.
 #[rustfmt::skip] // one a line: several people add to it at a time
 const SUBJECTS: &[Subject] = &[
+    generation::trials,
     instances::trials,
     password::trials,
     refusals::trials,
