@@ -27,7 +27,7 @@ use crate::preview::{Change, Explanation, Origin, Preview, Rule, Setting, Standi
 
   # one object of the cluster of KUBECONFIG
   berth explain deployment/web -n shop")]
-pub struct Args {
+pub(super) struct Args {
     /// The object: deployment/NAME, statefulset/NAME, mcpserver/NAME or virtualmcpserver/NAME
     #[arg(value_name = "TYPE/NAME", required_unless_present = "filename", value_parser = Wanted::parse)]
     object: Option<Wanted>,

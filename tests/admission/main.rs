@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
 
 mod client;
+mod command_line;
 mod context;
 mod generation;
 mod instances;
@@ -31,6 +32,7 @@ type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 /// The files with trials.
 #[rustfmt::skip] // one a line: several people add to it at a time
 const SUBJECTS: &[Subject] = &[
+    command_line::trials,
     generation::trials,
     instances::trials,
     password::trials,
