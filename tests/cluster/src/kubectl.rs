@@ -69,6 +69,11 @@ impl Kubectl {
         Self { kubeconfig: kubeconfig.to_owned(), ..self.clone() }
     }
 
+    /// The program that it runs.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The kubeconfig that it uses.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

@@ -79,6 +79,7 @@ fn up(berth: Option<PathBuf>) -> Result<()> {
         eprintln!("Berth is registered at {}, its metrics are at http://{}/metrics", berth.url(), berth.admin());
     }
     eprintln!("logs are in {}; Ctrl-C ends everything", cluster.dir().display());
+    eprintln!("a kubectl of the same version is {}", cluster.kubectl().program().display());
     println!("export KUBECONFIG={}", cluster.kubeconfig().display());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|cause| Error::new(format!("cannot wait for signals: {cause}")))?;
