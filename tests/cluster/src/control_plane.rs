@@ -162,6 +162,22 @@ impl ControlPlane {
         })
     }
 
+    /// Kills the API server and starts it again, as the update of a control plane with one of them does: its clients lose
+    /// their connections and watches, and nothing that is stored.
+    ///
+    /// # Errors
+    /// When the cluster is not its own, or the API server is not ready again in a minute.
+    pub fn restart_api_server(&mut self) -> Result<()> {
+        let kubectl = &self.kubectl;
+        let api_server = self.processes.first_mut();
+        let api_server = api_server.ok_or_else(|| Error::new("a cluster that was there before is not restarted"))?;
+        api_server.restart()?;
+        wait_for("a ready API server", READY, || {
+            fail_if_ended(api_server)?;
+            Ok(kubectl.run(&["get", "--raw", "/readyz"])?.success().then_some(()))
+        })
+    }
+
     /// kubectl as the cluster's administrator.
     pub fn kubectl(&self) -> &Kubectl {
         &self.kubectl

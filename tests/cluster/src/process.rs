@@ -1,6 +1,6 @@
 //! Children that end with their owner, however that ends.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -38,10 +38,20 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Process {
     name: String,
+    start: Start,
     supervisor: Child,
     orders: Option<ChildStdin>,
     pid: u32,
     log: PathBuf,
+}
+
+/// What it takes to start the program again.
+#[derive(Debug, Clone)]
+struct Start {
+    dir: PathBuf,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
 }
 
 impl Process {
@@ -57,6 +67,17 @@ impl Process {
         arguments: impl IntoIterator<Item = A>,
         environment: &[(String, String)],
     ) -> Result<Self> {
+        let start = Start {
+            dir: dir.to_owned(),
+            program: program.to_owned(),
+            arguments: arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect(),
+            environment: environment.to_vec(),
+        };
+        Self::run(name, start)
+    }
+
+    fn run(name: &str, start: Start) -> Result<Self> {
+        let Start { dir, program, arguments, environment } = &start;
         let log = dir.join(format!("{name}.log"));
         let pid_file = dir.join(format!("{name}.pid"));
         if !program.exists() {
@@ -80,11 +101,23 @@ impl Process {
             .spawn()
             .map_err(Error::at("start", program))?;
         let orders = supervisor.stdin.take();
-        let mut process = Self { name: name.to_owned(), supervisor, orders, pid: 0, log };
+        let mut process = Self { name: name.to_owned(), start, supervisor, orders, pid: 0, log };
         process.pid = wait_for("the pid of a new process", GRACE, || {
             Ok(fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok()))
         })?;
         Ok(process)
+    }
+
+    /// Kills the program where it still runs, and starts it again as it was started.
+    ///
+    /// # Errors
+    /// When it does not end, or cannot be started.
+    pub fn restart(&mut self) -> Result<()> {
+        if self.exit_status()?.is_none() {
+            self.kill()?;
+        }
+        *self = Self::run(&self.name, self.start.clone())?;
+        Ok(())
     }
 
     /// The process id of the program itself.
