@@ -8,12 +8,14 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use crate::alone::Shared;
 use crate::client::Client;
 
 /// One control plane with one Berth registered, shared by all trials.
 #[derive(Default)]
 pub(crate) struct Context {
     started: OnceLock<Started>,
+    alone: Shared,
 }
 
 struct Started {
@@ -47,6 +49,11 @@ impl Context {
     /// The Berth that is registered for all namespaces. Trials share it, so none may stop it.
     pub(crate) fn berth(&self) -> &Berth {
         &self.started().berth
+    }
+
+    /// A second control plane, for trials that would disturb the others.
+    pub(crate) fn alone(&self) -> &Shared {
+        &self.alone
     }
 
     /// A fresh namespace, and kubectl in it as the administrator.

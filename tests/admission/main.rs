@@ -6,7 +6,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
 
+mod alone;
+mod bystanders;
 mod client;
+mod cluster;
 mod command_line;
 mod context;
 mod generation;
@@ -16,6 +19,7 @@ mod password;
 mod refusals;
 mod registration;
 mod replicas;
+mod rights;
 mod smoke;
 mod wiring;
 mod writes;
@@ -32,6 +36,8 @@ type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 /// The files with trials.
 #[rustfmt::skip] // one a line: several people add to it at a time
 const SUBJECTS: &[Subject] = &[
+    bystanders::trials,
+    cluster::trials,
     command_line::trials,
     generation::trials,
     instances::trials,
@@ -39,12 +45,15 @@ const SUBJECTS: &[Subject] = &[
     refusals::trials,
     registration::trials,
     replicas::trials,
+    rights::trials,
     smoke::trials,
     writes::trials,
 ];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Much of a trial is waiting, for kubectl and for one another.
+    arguments.test_threads.get_or_insert(4);
     let ctx = Arc::new(Context::default());
     let trials = SUBJECTS.iter().flat_map(|trials| trials(&ctx)).collect();
     if !arguments.list

@@ -4,6 +4,7 @@ mod autoscalers;
 mod deletions;
 mod resources;
 mod scales;
+mod standing;
 mod warnings;
 mod workloads;
 
@@ -22,6 +23,7 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
         deletions::trials,
         resources::trials,
         scales::trials,
+        standing::trials,
         warnings::trials,
         workloads::trials,
     ];

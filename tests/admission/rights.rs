@@ -1,0 +1,68 @@
+//! Berth may not read what a decision needs: it says so, and that trying again is worth it.
+
+use std::sync::Arc;
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::json;
+
+use crate::alone::{Alone, BOUND, trial};
+use crate::context::{Context, Namespace};
+use crate::objects::{autoscaler, in_redis, owned, redis, resource, workload};
+use berth_test_cluster::{Output, wait_for};
+
+pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
+    let alone = ctx.alone();
+    vec![trial(alone, "rights::what_cannot_be_read_is_not_decided", not_decided)]
+}
+
+fn assert_undecided(output: &Output, before: &str, webhook: &str, what: &str, ns: &Namespace) {
+    let (kind, name) = what.split_once('/').unwrap_or_default();
+    let (group, plural) = match kind {
+        "MCPServer" => ("toolhive.stacklok.dev", "mcpservers"),
+        "StatefulSet" => ("apps", "statefulsets"),
+        _ => ("apps", "deployments"),
+    };
+    let expected = format!(
+        "Error from server (InternalError): {before}admission webhook \"{webhook}\" denied the request: {kind} \"{name}\" \
+         could not be read (the API server answered 403: {plural}.{group} \"{name}\" is forbidden: User \
+         \"system:serviceaccount:berth-system:berth\" cannot get resource \"{plural}\" in API group \"{group}\" in the \
+         namespace \"{}\"), so nothing is known of its policy; try again [berth:PolicyNotFound]\n",
+        ns.name
+    );
+    assert_eq!((output.stderr.as_str(), output.status), (expected.as_str(), 1), "{}", output.command);
+}
+
+fn not_decided(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed> {
+    let kubectl = &ns.kubectl;
+    let create = |object: &serde_json::Value| kubectl.run_with_stdin(&["create", "-f", "-"], &object.to_string());
+    let web = in_redis("Deployment", "web", &[]);
+    create(&web)?.ok()?;
+    create(&resource("MCPServer", "v1beta1", "foo", json!({"sessionStorage": redis()})))?.ok()?;
+    // Known from the cache from here on, but not as new as this workload says it is.
+    wait_for("the resource in the cache", BOUND, || {
+        Ok((alone.metrics()?.metric("berth_custom_resources", &[("kind", "MCPServer")]) >= 1.0).then_some(()))
+    })?;
+    let mut newer = owned(ns, "mcpserver/foo", "Deployment")?;
+    newer["spec"]["template"]["metadata"]["annotations"] = json!({"toolhive.stacklok.dev/mcpserver-generation": "7"});
+
+    alone.revoke_rights()?;
+    let creating = "error when creating \"STDIN\": ";
+    assert_undecided(&create(&newer)?, creating, "mutate.berth.dev", "MCPServer/foo", ns);
+    let scaled = kubectl.run(&["scale", "deployment/web", "--replicas=3"])?;
+    assert_undecided(&scaled, "", "scale.berth.dev", "Deployment/web", ns);
+    let autoscaled = create(&autoscaler("web", &web, 3))?;
+    assert_undecided(&autoscaled, creating, "scale.berth.dev", "Deployment/web", ns);
+    let scaled = kubectl.run(&["scale", "mcpserver/foo", "--replicas=3"])?;
+    assert_undecided(&scaled, "", "scale.berth.dev", "MCPServer/foo", ns);
+    let memory = r#"{"spec":{"sessionStorage":{"provider":"memory"}}}"#;
+    let patched = kubectl.run(&["patch", "mcpserver/foo", "--type=merge", "-p", memory])?;
+    assert_undecided(&patched, "", "resources.berth.dev", "StatefulSet/foo", ns);
+    // What needs nothing else is decided.
+    create(&in_redis("Deployment", "needs-nothing", &[]))?.ok()?;
+    create(&workload("Deployment", "bystander"))?.ok()?;
+
+    alone.restore_rights()?;
+    create(&newer)?.ok()?;
+    kubectl.run(&["scale", "deployment/web", "--replicas=3"])?.ok()?;
+    Ok(())
+}
