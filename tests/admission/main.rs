@@ -13,13 +13,13 @@ mod cluster;
 mod command_line;
 mod context;
 mod generation;
-mod instances;
 mod objects;
 mod password;
 mod refusals;
 mod registration;
 mod replicas;
 mod rights;
+mod rollover;
 mod smoke;
 mod wiring;
 mod writes;
@@ -40,12 +40,12 @@ const SUBJECTS: &[Subject] = &[
     cluster::trials,
     command_line::trials,
     generation::trials,
-    instances::trials,
     password::trials,
     refusals::trials,
     registration::trials,
     replicas::trials,
     rights::trials,
+    rollover::trials,
     smoke::trials,
     writes::trials,
 ];
