@@ -200,6 +200,75 @@ fn mutate_keeps_line_ends_and_the_form_of_json() {
     assert_eq!(kept.count(), pretty.lines().count(), "{}", ran.out);
 }
 
+/// Everything that people do to YAML: indentation of their own, comments everywhere, aliases, values that are not there.
+const ODD: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+    name: odd
+    annotations: &shared
+        \"berth.dev/inject\": \"enabled\"   # quoted
+        # last
+spec:
+    replicas:
+    template:
+        spec:
+            containers:
+                # the only one
+                - &main
+                  name: app
+
+                  command:
+                      - |+
+                        # not a comment
+
+                  env:
+                      - name: A   # first
+                        value: \"1\"
+
+                      # old
+                      - name: THV_MCPSERVER_GENERATION
+                        value: \"7\"
+                      # tail of the env
+                # tail of the containers
+        metadata:
+            annotations: *shared   # the same
+    # tail of the spec
+# end";
+
+#[test]
+fn mutate_finds_its_way_in_odd_layouts() {
+    let ran = on_stdin(&["mutate", "-f", "-"], ODD);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "nothing is written anew");
+    let expected = ODD
+        .replace("# quoted\n", "# quoted\n        berth.dev/injected-env: app/THV_MCPSERVER_GENERATION\n")
+        .replace(
+            "                        value: \"7\"\n",
+            "                        valueFrom:
+                            fieldRef:
+                                apiVersion: v1
+                                fieldPath: metadata.annotations['toolhive.stacklok.dev/mcpserver-generation']\n",
+        )
+        .replace(
+            "annotations: *shared   # the same\n",
+            "annotations:   # the same
+                berth.dev/inject: enabled
+                toolhive.stacklok.dev/mcpserver-generation: \"1\"\n",
+        );
+    assert_eq!(ran.out, expected);
+}
+
+#[test]
+fn mutate_says_when_comments_are_lost() {
+    // The annotations are changed in one place, and stand in two.
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: # of both\n  name: x\n  annotations: &a\n    berth.dev/inject: enabled\n\
+                spec:\n  selector: *a\n  template: {spec: {containers: [{name: app}]}}\n";
+    let ran = on_stdin(&["mutate", "-f", "-"], text);
+    assert_eq!(ran.code, 0);
+    assert!(ran.err.starts_with("<stdin>:1 was written anew"), "{}", ran.err);
+    assert!(ran.out.contains("\n  selector:\n    berth.dev/inject: enabled\n"), "{}", ran.out);
+}
+
 #[test]
 fn mutate_reads_directories_and_several_files_as_one_stream() {
     let directory = Directory::new();

@@ -1,14 +1,13 @@
 //! Changes a document in its text: what does not change stays byte for byte, comments and the order of keys included.
 
-use std::ops::Range;
-
 use granit_parser::ScalarStyle;
 use serde_json::{Map, Value};
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::document::Rewritten;
-use super::emit::{STEP, Style, block, entry, flow, flow_key, json};
+use super::emit::{Style, block, entry, flow, flow_key, json};
 use super::scalar::{quoted, write_string};
+use super::text::{Edits, Text};
 use super::tree::{Kind, NodeId, Tree};
 
 /// The text of a document with `wanted` in place of the nodes that it names.
@@ -45,11 +44,11 @@ fn expected(tree: &Tree, wanted: &[(NodeId, Value)]) -> Result<Value, String> {
 }
 
 struct Editor<'a> {
-    text: &'a str,
+    text: Text<'a>,
     tree: &'a Tree,
     style: Style,
     json: bool,
-    edits: Vec<(Range<usize>, String)>,
+    edits: Edits,
 }
 
 /// This change cannot be made in the text alone.
@@ -61,44 +60,40 @@ impl<'a> Editor<'a> {
     fn new(text: &'a str, tree: &'a Tree) -> Self {
         let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };
         let json = text[tree.node(tree.root()).span.clone()].starts_with(['{', '[']);
-        let editor = Self { text, tree, style: Style { eol, list_indent: 0 }, json, edits: Vec::new() };
-        let list_indent = tree.lists().find_map(|(key, item)| {
-            let dash = editor.dash(item)?;
-            editor.column(dash).checked_sub(tree.node(key).column)
-        });
-        Self { style: Style { eol, list_indent: list_indent.unwrap_or(0) }, ..editor }
+        let style = Style { eol, ..Style::default() };
+        let editor = Self { text: Text(text), tree, style, json, edits: Edits::default() };
+        let column = |key: NodeId| tree.node(key).column;
+        let list_indent =
+            tree.lists().find_map(|(key, item)| editor.text.column(editor.dash(item)?).checked_sub(column(key)));
+        let step = tree.blocks().find_map(|(key, first)| column(first).checked_sub(column(key)));
+        let style = Style {
+            eol,
+            list_indent: list_indent.unwrap_or(style.list_indent),
+            step: step.filter(|step| *step > 0).unwrap_or(style.step),
+        };
+        Self { style, ..editor }
     }
 
     fn edited(mut self, wanted: &[(NodeId, Value)]) -> Option<String> {
         for (id, value) in wanted {
             self.node(*id, value, 0).ok()?;
         }
-        self.edits.sort_by_key(|(range, _)| range.start);
-        let mut out = String::with_capacity(self.text.len() + 1024);
-        let mut at = 0;
-        for (range, replacement) in &self.edits {
-            out.push_str(self.text.get(at..range.start)?);
-            out.push_str(replacement);
-            at = range.end;
-        }
-        out.push_str(self.text.get(at..)?);
-        Some(out)
+        self.edits.apply(self.text)
     }
 
     fn anew(&self, root: &Value) -> String {
         let node = self.tree.node(self.tree.root());
         let body = match self.json {
-            true => json(root, 0, STEP, self.style.eol),
+            true => json(root, 0, 2, self.style.eol),
             false => block(root, 0, self.style, Some((self.tree, self.tree.root()))),
         };
         // An anchor or tag of the root goes too: what it stood for is written out.
-        format!("{}{body}{}", &self.text[..node.span.start], &self.text[node.span.end..])
+        format!("{}{body}{}", &self.text.0[..node.span.start], &self.text.0[node.span.end..])
     }
 
     fn node(&mut self, id: NodeId, new: &Value, parent_indent: usize) -> Edited {
         let node = self.tree.node(id);
         match (&node.kind, new) {
-            (Kind::Alias(_), _) => Err(Unsupported),
             (Kind::Mapping { flow, entries }, Value::Object(map)) if !entries.is_empty() && !map.is_empty() => {
                 self.mapping(id, *flow, entries, map)
             }
@@ -153,47 +148,44 @@ impl<'a> Editor<'a> {
         Ok(())
     }
 
-    /// A new key goes where the reader looks for it: a single value after the last key that sorts before it, a
-    /// collection at the end.
+    /// A new key goes where the reader looks for it: a single value (and metadata) after the last key that sorts before
+    /// it, a collection at the end.
     fn insert_entry(&mut self, entries: &[(NodeId, NodeId)], name: &str, value: &Value) {
         let first = self.tree.node(entries[0].0);
         let indent = first.column;
         let text = entry(name, value, indent, self.style);
-        let is_collection = value.is_object() || value.is_array();
+        let at_the_end = (value.is_object() || value.is_array()) && name != "metadata";
         let before = |(key, _): &&(NodeId, NodeId)| self.tree.key(*key).is_some_and(|key| key.as_str() < name);
-        let previous = if is_collection { entries.last() } else { entries.iter().rfind(before) };
-        let line = self.line_start(first.span.start);
-        let first_on_its_line = self.text[line..first.span.start].trim().is_empty();
+        let previous = if at_the_end { entries.last() } else { entries.iter().rfind(before) };
         match previous {
             Some((_, value)) => self.insert_line(self.tree.node(*value).span.end, indent, &text),
             // `- name: web`: what names an item stays first.
-            None if !first_on_its_line => {
+            None if !self.text.begins_line(first.span.start) => {
                 let value = entries[0].1;
                 self.insert_line(self.tree.node(value).span.end, indent, &text);
             }
             None => {
-                let at = self.above_comments(line, indent);
-                self.edits.push((at..at, format!("{}{text}{}", " ".repeat(indent), self.style.eol)));
+                let at = self.text.above_comments(self.text.line_start(first.span.start), indent);
+                self.edits.insert(at, format!("{}{text}{}", " ".repeat(indent), self.style.eol));
             }
         }
     }
 
     /// A line after the one that `end` stands on.
     fn insert_line(&mut self, end: usize, indent: usize, text: &str) {
-        let at = self.line_end(end);
-        self.edits.push((at..at, format!("{}{}{text}", self.style.eol, " ".repeat(indent))));
+        let at = self.text.below_comments(self.text.line_end(end), indent);
+        self.edits.insert(at, format!("{}{}{text}", self.style.eol, " ".repeat(indent)));
     }
 
     fn remove_entry(&mut self, entries: &[(NodeId, NodeId)], at: usize) -> Edited {
         let (key, value) = entries[at];
         let start = self.tree.node(key).span.start;
-        let line = self.line_start(start);
-        if self.text[line..start].trim().is_empty() {
-            self.remove_lines(line, self.tree.node(value).span.end);
+        if self.text.begins_line(start) {
+            self.edits.remove(self.text.lines(self.text.line_start(start), self.tree.node(value).span.end));
             return Ok(());
         }
         let (next, _) = entries.get(at + 1).ok_or(Unsupported)?;
-        self.edits.push((start..self.tree.node(*next).span.start, String::new()));
+        self.edits.remove(start..self.tree.node(*next).span.start);
         Ok(())
     }
 
@@ -235,23 +227,22 @@ impl<'a> Editor<'a> {
 
     fn remove_item(&mut self, item: NodeId) -> Edited {
         let dash = self.dash(item).ok_or(Unsupported)?;
-        let line = self.line_start(dash);
-        if !self.text[line..dash].trim().is_empty() {
+        if !self.text.begins_line(dash) {
             return Err(Unsupported);
         }
-        self.remove_lines(line, self.tree.node(item).span.end);
+        self.edits.remove(self.text.lines(self.text.line_start(dash), self.tree.node(item).span.end));
         Ok(())
     }
 
     fn insert_item(&mut self, items: &[NodeId], before: usize, value: &Value) -> Edited {
         let dash = self.dash(items[0]).ok_or(Unsupported)?;
-        let column = self.column(dash);
-        let text = format!("- {}", block(value, column + STEP, self.style, None));
+        let column = self.text.column(dash);
+        let text = format!("- {}", block(value, column + 2, self.style, None));
         match before.checked_sub(1).and_then(|previous| items.get(previous)) {
             Some(previous) => self.insert_line(self.tree.node(*previous).span.end, column, &text),
             None => {
-                let at = self.above_comments(self.line_start(dash), column);
-                self.edits.push((at..at, format!("{}{text}{}", " ".repeat(column), self.style.eol)));
+                let at = self.text.above_comments(self.text.line_start(dash), column);
+                self.edits.insert(at, format!("{}{text}{}", " ".repeat(column), self.style.eol));
             }
         }
         Ok(())
@@ -263,19 +254,13 @@ impl<'a> Editor<'a> {
         let Some((key, value)) = kept.last() else { return };
         let (key, end) = (self.tree.node(*key), self.tree.node(*value).span.end);
         let inserted = if key.line > node.line {
-            let indent = self.indentation(key.span.start);
-            let step = indent.len().checked_sub(self.indentation(node.span.start).len()).filter(|step| *step > 0);
-            format!(",{}{indent}{}", self.style.eol, text(self, indent.len(), step.unwrap_or(STEP)))
+            let indent = self.text.indentation(key.span.start);
+            let step = indent.len().checked_sub(self.text.indentation(node.span.start).len()).filter(|step| *step > 0);
+            format!(",{}{indent}{}", self.style.eol, text(self, indent.len(), step.unwrap_or(2)))
         } else {
             format!(", {}", text(self, 0, 0))
         };
-        self.edits.push((end..end, inserted));
-    }
-
-    /// The blanks that a line begins with.
-    fn indentation(&self, at: usize) -> &'a str {
-        let line = &self.text[self.line_start(at)..];
-        &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
+        self.edits.insert(end, inserted);
     }
 
     fn flow_value(&self, value: &Value, indent: usize, step: usize) -> String {
@@ -293,7 +278,7 @@ impl<'a> Editor<'a> {
             (None, Some(previous)) => self.tree.node(entries[previous].1).span.end..end,
             (None, None) => start..end,
         };
-        self.edits.push((range, String::new()));
+        self.edits.remove(range);
     }
 
     fn replace(&mut self, id: NodeId, new: &Value, parent_indent: usize) -> Edited {
@@ -302,7 +287,7 @@ impl<'a> Editor<'a> {
         let in_flow = self.tree.in_flow(id);
         let is_collection = matches!(new, Value::Object(map) if !map.is_empty())
             || matches!(new, Value::Array(list) if !list.is_empty());
-        let old = &self.text[span.clone()];
+        let old = &self.text.0[span.clone()];
         let text = match (&node.kind, new) {
             _ if self.json || in_flow => flow(new, self.json),
             (Kind::Scalar { style: ScalarStyle::DoubleQuoted, .. }, Value::String(text)) => quoted(text),
@@ -316,65 +301,31 @@ impl<'a> Editor<'a> {
             }
             (_, Value::String(text)) => write_string(text, false),
             _ if is_collection => {
-                let step = if new.is_array() { self.style.list_indent } else { STEP };
+                let step = if new.is_array() { self.style.list_indent } else { self.style.step };
                 let indent = parent_indent + step;
-                let colon = span.start - old_gap(&self.text[..span.start]);
-                let body = block(new, indent, self.style, None);
-                self.edits.push((colon..span.end, format!("{}{}{body}", self.style.eol, " ".repeat(indent))));
+                let gap = trailing_blanks(&self.text.0[..span.start]);
+                // A comment stays with its key.
+                self.edits.remove(span.start - gap..span.end);
+                self.insert_line(span.end, indent, &block(new, indent, self.style, Some((self.tree, id))));
                 return Ok(());
             }
             _ => flow(new, false),
         };
         // `key:` with nothing after it has no space either.
-        let gap = if old.is_empty() && !self.text[..span.start].ends_with([' ', '\t', '\n']) { " " } else { "" };
-        self.edits.push((span, format!("{gap}{text}")));
+        let gap = if old.is_empty() && !self.text.0[..span.start].ends_with([' ', '\t', '\n']) { " " } else { "" };
+        self.edits.replace(span, format!("{gap}{text}"));
         Ok(())
     }
 
     /// Where the dash of a block sequence's item stands.
     fn dash(&self, item: NodeId) -> Option<usize> {
-        let before = self.text[..self.tree.node(item).span.start].trim_end();
+        let before = self.text.0[..self.tree.node(item).span.start].trim_end();
         before.ends_with('-').then(|| before.len() - 1)
-    }
-
-    fn column(&self, at: usize) -> usize {
-        self.text[self.line_start(at)..at].chars().count()
-    }
-
-    fn line_start(&self, at: usize) -> usize {
-        self.text[..at].rfind('\n').map_or(0, |newline| newline + 1)
-    }
-
-    /// The end of a line's content, before its line end.
-    fn line_end(&self, at: usize) -> usize {
-        let end = self.text[at..].find('\n').map_or(self.text.len(), |newline| at + newline);
-        if self.text[at..end].ends_with('\r') { end - 1 } else { end }
-    }
-
-    fn remove_lines(&mut self, start: usize, end: usize) {
-        let end = self.text[end..].find('\n').map_or(self.text.len(), |newline| end + newline + 1);
-        self.edits.push((start..end, String::new()));
-    }
-
-    /// The start of the comment lines that stand right above a line, at its own indentation: they speak of it.
-    fn above_comments(&self, line: usize, indent: usize) -> usize {
-        let mut at = line;
-        while at > 0 {
-            let above = self.line_start(at - 1);
-            let content = &self.text[above..at];
-            let is_own_comment =
-                content.trim_start().starts_with('#') && content.len() - content.trim_start().len() == indent;
-            if !is_own_comment {
-                break;
-            }
-            at = above;
-        }
-        at
     }
 }
 
 /// Blanks at the end of a text.
-fn old_gap(text: &str) -> usize {
+fn trailing_blanks(text: &str) -> usize {
     text.len() - text.trim_end_matches([' ', '\t']).len()
 }
 
@@ -438,8 +389,9 @@ spec:
             )
             .replace(
                 "        - name: side\n",
-                "        - name: side\n          env:\n            - name: Q\n              value: \"3\"\n      terminationGracePeriodSeconds: 30\n    metadata:\n      annotations:\n        a/b: \"1\"\n",
-            );
+                "        - name: side\n          env:\n            - name: Q\n              value: \"3\"\n      terminationGracePeriodSeconds: 30\n",
+            )
+            .replace("  template:\n", "  template:\n    metadata:\n      annotations:\n        a/b: \"1\"\n");
         assert_eq!(edited, expected);
     }
 
@@ -483,7 +435,7 @@ spec:
     fn empty_collections_open_up() {
         assert_eq!(
             edit("a: {}\nb:\nc: [] # c\n", |value| *value = json!({"a": {"x": 1}, "b": {"k": 2}, "c": [3]})),
-            "a:\n  x: 1\nb:\n  k: 2\nc:\n- 3 # c\n"
+            "a:\n  x: 1\nb:\n  k: 2\nc: # c\n- 3\n"
         );
     }
 
@@ -504,17 +456,22 @@ spec:
     }
 
     #[test]
-    fn what_cannot_be_edited_is_written_anew_in_its_order() {
+    fn what_stands_for_something_else_is_written_out_where_it_changes() {
         let text = "# top\nb: &x\n  z: 1\n  a: 2\nc: *x\n# end\n";
-        assert_eq!(
-            edit(text, |value| value["c"]["z"] = json!(9)),
-            "# top\nb:\n  z: 1\n  a: 2\nc:\n  z: 9\n  a: 2\n# end\n"
-        );
-        // The anchor's other use must not change with it.
-        assert_eq!(
-            edit(text, |value| value["b"]["z"] = json!(9)),
-            "# top\nb:\n  z: 9\n  a: 2\nc:\n  z: 1\n  a: 2\n# end\n"
-        );
+        let changed = edit(text, |value| value["c"]["z"] = json!(9));
+        assert_eq!(changed, "# top\nb: &x\n  z: 1\n  a: 2\nc:\n  z: 9\n  a: 2\n# end\n");
+        // The anchor's other use must not change with it: the document is written anew.
+        let changed = edit(text, |value| value["b"]["z"] = json!(9));
+        assert_eq!(changed, "# top\nb:\n  z: 9\n  a: 2\nc:\n  z: 1\n  a: 2\n# end\n");
+    }
+
+    #[test]
+    fn lines_go_and_come_at_the_same_place() {
+        let text = "a:\n    - k: 1\n      # old\n      v: 2\n# end\n";
+        let changed = edit(text, |value| *value = json!({"a": [{"k": 1, "w": {"x": 3}}], "b": {"c": 4}}));
+        assert_eq!(changed, "a:\n    - k: 1\n      w:\n        x: 3\n      # old\nb:\n  c: 4\n# end\n");
+        let kept = "s: |+\n  text\n\n\nt: 1\n";
+        assert_eq!(edit(kept, |value| value["s2"] = json!(3)), "s: |+\n  text\n\n\ns2: 3\nt: 1\n");
     }
 
     fn values() -> impl proptest::strategy::Strategy<Value = Value> {
@@ -538,7 +495,7 @@ spec:
     proptest::proptest! {
         #[test]
         fn any_value_becomes_any_other(old in values(), new in values(), list_indent in 0..3_usize, as_json: bool, crlf: bool) {
-            let style = Style { eol: if crlf { "\r\n" } else { "\n" }, list_indent };
+            let style = Style { step: 2, eol: if crlf { "\r\n" } else { "\n" }, list_indent };
             let text = if as_json { json(&old, 0, 2, style.eol) } else { block(&old, 0, style, None) };
             let tree = Tree::parse(&text).unwrap().unwrap();
             proptest::prop_assert_eq!(tree.value().unwrap(), old);

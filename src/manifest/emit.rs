@@ -1,6 +1,6 @@
 //! Writes values as YAML, in the form that the rest of a document has.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::scalar::{quoted, write_string};
 use super::tree::{NodeId, Tree};
@@ -12,10 +12,15 @@ pub(super) struct Style {
     pub(super) eol: &'static str,
     /// How much further than its key a list stands: kubectl writes 0, many people 2.
     pub(super) list_indent: usize,
+    /// How much further than its key a mapping stands.
+    pub(super) step: usize,
 }
 
-/// Spaces that a mapping stands further in than its key.
-pub(super) const STEP: usize = 2;
+impl Default for Style {
+    fn default() -> Self {
+        Self { eol: "\n", list_indent: 0, step: 2 }
+    }
+}
 
 /// A value in block form. The first line begins where the caller stands, the others at column `indent`. Keys come in
 /// the order of `order`, where that is a mapping that has them; new ones after them, sorted.
@@ -41,7 +46,8 @@ pub(super) fn flow(value: &Value, json: bool) -> String {
             format!("[{}]", items.iter().map(|item| flow(item, json)).collect::<Vec<_>>().join(", "))
         }
         Value::Object(map) => {
-            let entries = map.iter().map(|(key, value)| format!("{}: {}", flow_key(key, json), flow(value, json)));
+            let entries = ordered(map, &[]);
+            let entries = entries.map(|(key, value)| format!("{}: {}", flow_key(key, json), flow(value, json)));
             format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
@@ -63,12 +69,21 @@ pub(super) fn json(value: &Value, indent: usize, step: usize, eol: &str) -> Stri
             format!("[{eol}{inner}{}{close}]", items.join(&separator))
         }
         Value::Object(map) if !map.is_empty() => {
+            let entries = ordered(map, &[]);
             let entries =
-                map.iter().map(|(key, value)| format!("{}: {}", quoted(key), json(value, indent + step, step, eol)));
+                entries.map(|(key, value)| format!("{}: {}", quoted(key), json(value, indent + step, step, eol)));
             format!("{{{eol}{inner}{}{close}}}", entries.collect::<Vec<_>>().join(&separator))
         }
         _ => flow(value, true),
     }
+}
+
+/// The entries of a mapping in the order of `known`; the others after them, what names a thing first, as people write it.
+fn ordered<'m>(map: &'m Map<String, Value>, known: &[String]) -> impl Iterator<Item = (&'m String, &'m Value)> {
+    let place = |key: &str| known.iter().position(|known| known == key).unwrap_or(known.len());
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_by_key(|(key, _)| (place(key), key.as_str() != "name"));
+    entries.into_iter()
 }
 
 struct Emitter<'a> {
@@ -86,16 +101,12 @@ impl Emitter<'_> {
         match value {
             Value::Object(map) if !map.is_empty() => {
                 let known = order.map(|(tree, id)| tree.keys(id)).unwrap_or_default();
-                let place = |key: &str| known.iter().position(|known| known == key).unwrap_or(known.len());
-                let mut keys: Vec<_> = map.keys().collect();
-                // As people write it: what names a thing comes first.
-                keys.sort_by_key(|key| (place(key), key.as_str() != "name"));
-                for (at, key) in keys.into_iter().enumerate() {
+                for (at, (key, value)) in ordered(map, &known).enumerate() {
                     if at > 0 {
                         self.new_line(indent);
                     }
                     let below = order.and_then(|(tree, id)| Some((tree, tree.entry(id, key)?.1)));
-                    self.entry(key, map.get(key).unwrap_or(&Value::Null), indent, below);
+                    self.entry(key, value, indent, below);
                 }
             }
             Value::Array(items) if !items.is_empty() => {
@@ -117,7 +128,7 @@ impl Emitter<'_> {
         self.out.push_str(&write_string(key, false));
         self.out.push(':');
         let inner = match value {
-            Value::Object(map) if !map.is_empty() => Some(indent + STEP),
+            Value::Object(map) if !map.is_empty() => Some(indent + self.style.step),
             Value::Array(items) if !items.is_empty() => Some(indent + self.style.list_indent),
             _ => None,
         };

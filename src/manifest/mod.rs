@@ -10,6 +10,7 @@ mod input;
 mod path;
 mod scalar;
 mod split;
+mod text;
 mod tree;
 
 pub use document::{Document, Object, Rewritten};

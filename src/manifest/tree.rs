@@ -206,6 +206,18 @@ impl Tree {
         })
     }
 
+    /// Mappings under a key, both in block form: the key and the first key of each.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (NodeId, NodeId)> {
+        let entries = self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Mapping { flow: false, entries } => Some(entries),
+            _ => None,
+        });
+        entries.flatten().filter_map(|(key, value)| match &self.nodes[*value].kind {
+            Kind::Mapping { flow: false, entries } => entries.first().map(|(first, _)| (*key, *first)),
+            _ => None,
+        })
+    }
+
     /// The place of a node in the value of the whole document.
     pub(super) fn place<'a>(&self, root: &'a mut Value, id: NodeId) -> Option<&'a mut Value> {
         let Some(parent) = self.nodes[id].parent else { return Some(root) };
@@ -318,8 +330,16 @@ impl Builder<'_> {
             }
         }
         let content = self.text.get(range.clone()).unwrap_or_default();
-        let is_block = matches!(&kind, Kind::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. });
-        let end = if is_block { range.start + content.trim_end().len() } else { range.end };
+        let end = match &kind {
+            Kind::Scalar { value, style: ScalarStyle::Literal | ScalarStyle::Folded } => {
+                // The blank lines at its end are its own only where it keeps them (`|+`).
+                let keeps = value.as_str().is_some_and(|text| text.ends_with("\n\n") || text == "\n");
+                let lines = content.trim_end_matches([' ', '\t']);
+                let last = lines.strip_suffix('\n').unwrap_or(lines);
+                range.start + if keeps { last.trim_end_matches('\r').len() } else { content.trim_end().len() }
+            }
+            _ => range.end,
+        };
         let start = span.tag_start().and_then(|tag| tag.byte_offset()).map_or(range.start, |tag| tag.min(range.start));
         let id = self.nodes.len();
         let parent = self.open.last().map(|(parent, _)| *parent);
