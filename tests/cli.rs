@@ -133,6 +133,7 @@ spec:
             fieldRef:
               apiVersion: v1
               fieldPath: metadata.annotations['toolhive.stacklok.dev/mcpserver-generation']
+      terminationGracePeriodSeconds: 30
 ";
 
 const BYSTANDER: &str = "---\n# nobody's\napiVersion: v1\nkind: Service\nmetadata: {name: web,   labels: {a: b}}\n\n\n";

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{PreviewError, apply};
 use crate::admission::{GroupResource, GroupVersionKind, Operation, Review};
-use crate::policy::names::{DEFAULT_GRACE_PERIOD_SECONDS, TOOLHIVE_GROUP};
+use crate::policy::names::TOOLHIVE_GROUP;
 use crate::policy::{CrKind, WorkloadKind};
 
 /// What an object is.
@@ -124,13 +124,13 @@ impl Arrival {
     }
 }
 
-/// Fills in what the API server does, where Berth's rules look at it. Nothing of this gets into anybody's file.
+/// Fills in what the API server does, where Berth's rules look at it. Nothing of this gets into anybody's file. The grace
+/// period is not among it: Berth sets the same one where there is none, and its reader should see that.
 fn fill_in(workload: &mut Value) {
     let Some(spec) = workload.get_mut("spec").and_then(Value::as_object_mut) else { return };
     absent(spec, "replicas", json!(1));
     let Some(pod) = spec.get_mut("template").and_then(|template| template.get_mut("spec")) else { return };
     let Some(pod) = pod.as_object_mut() else { return };
-    absent(pod, "terminationGracePeriodSeconds", json!(DEFAULT_GRACE_PERIOD_SECONDS));
     for list in ["containers", "initContainers"] {
         let containers = pod.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
         let env = containers.filter_map(|container| container.get_mut("env")?.as_array_mut()).flatten();

@@ -455,6 +455,8 @@ fn kustomize_installs_it(ctx: &Context, _: &Namespace) -> Result<(), Failed> {
     let applied = kubectl.run(&["apply", "--dry-run=server", "-k", &file("webhook-config")])?;
     assert!(!applied.stderr.contains("Warning"), "{}", applied.stderr);
     assert_all(&applied.ok()?, &expected);
+    let defined = kubectl.run(&["apply", "--dry-run=server", "-k", &file("webhook-config/crds")])?.ok()?;
+    assert_all(&defined, &["/mcpservers.toolhive.stacklok.dev", "/virtualmcpservers.toolhive.stacklok.dev"]);
 
     // With certificate files, in a copy: they are not to be left in the tree.
     let copy = ctx.cluster().dir().join("kustomize");
