@@ -24,7 +24,7 @@ pub(super) struct Inputs {
 /// What manifests do not say themselves.
 #[derive(Debug, clap::Args)]
 pub(super) struct Context {
-    /// Namespace of objects that name none [default: default]
+    /// Namespace of objects that name none [default: default, or that of the kubeconfig]
     #[arg(short, long)]
     pub(super) namespace: Option<String>,
 

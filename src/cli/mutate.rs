@@ -17,12 +17,11 @@ use crate::manifest::{Document, Object, Source};
 use crate::preview::Judged;
 
 /// Print manifests as a cluster with Berth would take them.
+///
+/// What Berth does not change is printed byte for byte, comments included; what it changes is changed in the text. Refused
+/// objects are printed as they are; the reason goes to standard error, and the exit code is 1.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "What Berth does not change is printed byte for byte, comments included; what it changes is changed in the
-text. Refused objects are printed as they are, the reason goes to standard error, and the exit code is 1.
-
-EXAMPLES:
+#[command(after_help = "EXAMPLES:
   # what would change
   berth mutate -f deploy/ --diff
 
@@ -30,8 +29,7 @@ EXAMPLES:
   helm template web ./chart | berth mutate -f - | kubectl apply -f -
 
   # wire them once and for all
-  berth mutate -f deploy/ --in-place"
-)]
+  berth mutate -f deploy/ --in-place")]
 pub(super) struct Args {
     #[command(flatten)]
     inputs: Inputs,

@@ -10,12 +10,11 @@ use super::findings::Finding;
 use super::{CliError, Outcome, Output};
 
 /// Check manifests: one line for each problem, and exit code 1 when there is one.
+///
+/// Custom resources, workloads and autoscalers in the same input are judged together; what is not in the input does not
+/// exist. Warnings do not change the exit code.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Custom resources, workloads and autoscalers in the same input are judged together; what is not in the
-input does not exist. Warnings do not change the exit code.
-
-EXAMPLES:
+#[command(after_help = "EXAMPLES:
   # in CI: everything that is deployed together
   berth validate -f deploy/
 
@@ -23,8 +22,7 @@ EXAMPLES:
   helm template web ./chart | berth validate -f -
 
   # for machines
-  berth validate -f deploy/ -o json"
-)]
+  berth validate -f deploy/ -o json")]
 pub(super) struct Args {
     #[command(flatten)]
     inputs: Inputs,
