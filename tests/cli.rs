@@ -251,6 +251,10 @@ fn mutate_finds_its_way_in_odd_layouts() {
                                 fieldPath: metadata.annotations['toolhive.stacklok.dev/mcpserver-generation']\n",
         )
         .replace(
+            "                # tail of the containers\n",
+            "                # tail of the containers\n            terminationGracePeriodSeconds: 30\n",
+        )
+        .replace(
             "annotations: *shared   # the same\n",
             "annotations:   # the same
                 berth.dev/inject: enabled
