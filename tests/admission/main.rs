@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod command_line;
 mod context;
+mod fresh;
 mod generation;
 mod objects;
 mod password;
@@ -39,6 +40,7 @@ const SUBJECTS: &[Subject] = &[
     bystanders::trials,
     cluster::trials,
     command_line::trials,
+    fresh::trials,
     generation::trials,
     password::trials,
     refusals::trials,
