@@ -1,12 +1,16 @@
 //! `berth serve`: the webhook, for as long as the process runs.
 
+use std::env;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::output::wants_colour;
 use super::{CliError, Outcome, Output};
@@ -124,14 +128,17 @@ impl Args {
 impl LogFormat {
     /// Logs from now on. In a process that logs already, that stays as it is.
     fn start(self) -> Result<(), CliError> {
-        let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(DEFAULT_LOG));
-        let filter = filter.map_err(|error| CliError::new(format!("RUST_LOG: {error}")))?;
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-        // Fails only where a subscriber is set already.
-        let _ = match self {
-            Self::Text => log.with_ansi(wants_colour(io::stderr().is_terminal())).try_init(),
-            Self::Json => log.json().flatten_event(true).with_ansi(false).try_init(),
+        let wanted = env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+        let targets = wanted.as_deref().unwrap_or(DEFAULT_LOG).parse::<Targets>().map_err(|error| {
+            CliError::new(format!("RUST_LOG: {error}")).help(format!("write levels by module, as in {DEFAULT_LOG}"))
+        })?;
+        let log = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+        let log = match self {
+            Self::Text => log.with_ansi(wants_colour(io::stderr().is_terminal())).boxed(),
+            Self::Json => log.json().flatten_event(true).with_ansi(false).boxed(),
         };
+        // Fails only where a subscriber is set already.
+        let _ = tracing_subscriber::registry().with(log.with_filter(targets)).try_init();
         Ok(())
     }
 }
