@@ -39,18 +39,12 @@ fn plain() -> Value {
     json!({"name": PASSWORD, "value": PLAIN})
 }
 
-fn with_reference(kind: &str, more: &[(&str, &str)]) -> Value {
-    in_redis(kind, "web", &[&[("session-password-secret", "redis/password")], more].concat())
+fn with_reference(kind: &str, name: &str, more: &[(&str, &str)]) -> Value {
+    in_redis(kind, name, &[&[("session-password-secret", "redis/password")], more].concat())
 }
 
 fn kubectl(ns: &Namespace, arguments: &[&str], manifest: &Value) -> Result<Output> {
     ns.kubectl.run_with_stdin(&[arguments, &["-f", "-"]].concat(), &manifest.to_string())
-}
-
-/// Creates it by kubectl, and gives what is stored.
-fn created(ns: &Namespace, manifest: &Value) -> Result<Value> {
-    kubectl(ns, &["create"], manifest)?.ok()?;
-    ns.stored(&format!("{}/web", manifest["kind"].as_str().unwrap_or_default()))
 }
 
 fn only_for_redis_with_a_reference(_: &Context, ns: &Namespace) -> Result<(), Failed> {
@@ -78,9 +72,9 @@ fn only_for_redis_with_a_reference(_: &Context, ns: &Namespace) -> Result<(), Fa
 
 fn goes_with_redis(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for kind in WORKLOADS {
-        let mut manifest = with_reference(kind, &[("replicas", "1")]);
+        let mut manifest = with_reference(kind, "web", &[("replicas", "1")]);
         *env(&mut manifest, 0) = json!([{"name": "A", "value": "b"}]);
-        created(ns, &manifest)?;
+        ns.client.create(&ns.name, &manifest)?;
         let what = format!("{kind}/web");
         ns.kubectl.run(&["annotate", &what, "berth.dev/session-provider=memory", "--overwrite"])?.ok()?;
         let mut stored = ns.stored(&what)?;
@@ -92,34 +86,32 @@ fn goes_with_redis(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 
 fn goes_with_the_opt_in(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for (kind, own) in [("Deployment", json!([{"name": "A", "value": "b"}])), ("StatefulSet", Value::Null)] {
-        for opt_out in ["berth.dev/inject=disabled", "berth.dev/inject-"] {
-            let mut manifest = with_reference(kind, &[]);
+        for (name, opt_out) in [("disabled", "berth.dev/inject=disabled"), ("removed", "berth.dev/inject-")] {
+            let mut manifest = with_reference(kind, name, &[]);
             if !own.is_null() {
                 *env(&mut manifest, 0) = own.clone();
             }
-            let mut before = created(ns, &manifest)?;
+            let mut before = ns.client.create(&ns.name, &manifest)?;
             assert_ne!(*env(&mut before, 0), own);
-            let what = format!("{kind}/web");
+            let what = format!("{kind}/{name}");
             ns.kubectl.run(&["annotate", &what, opt_out, "--overwrite"])?.ok()?;
             let mut stored = ns.stored(&what)?;
-            assert_eq!(*env(&mut stored, 0), own, "{what} {opt_out}");
+            assert_eq!(*env(&mut stored, 0), own, "{what}");
             assert_eq!(stored["metadata"]["annotations"].get(RECORD), None);
-            ns.kubectl.run(&["delete", &what])?.ok()?;
         }
     }
     Ok(())
 }
 
 fn plain_text_is_replaced(_: &Context, ns: &Namespace) -> Result<(), Failed> {
-    for (kind, form) in [
-        ("Deployment", &["apply"][..]),
-        ("StatefulSet", &["apply", "--server-side"]),
-        ("Deployment", &["create"]),
-        ("StatefulSet", &["create"]),
+    for (kind, name, form) in [
+        ("Deployment", "applied", &["apply"][..]),
+        ("StatefulSet", "applied", &["apply", "--server-side"]),
+        ("Deployment", "created", &["create"]),
     ] {
-        let mut manifest = with_reference(kind, &[]);
+        let mut manifest = with_reference(kind, name, &[]);
         *env(&mut manifest, 0) = json!([{"name": "A", "value": "b"}, plain(), {"name": "C", "value": "d"}]);
-        let what = format!("{kind}/web");
+        let what = format!("{kind}/{name}");
 
         let output = kubectl(ns, form, &manifest)?;
         let expected = format!(
@@ -146,7 +138,6 @@ fn plain_text_is_replaced(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         assert!(set.stderr.contains("was replaced by a reference"), "{}", set.stderr);
         set.ok()?;
         assert_same(&ns.stored(&what)?["spec"], &stored["spec"]);
-        ns.kubectl.run(&["delete", &what])?.ok()?;
     }
     Ok(())
 }
@@ -154,30 +145,31 @@ fn plain_text_is_replaced(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 fn plain_text_is_refused(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let secret = ("session-password-secret", "redis/password");
     for kind in WORKLOADS {
-        let what = format!("{kind}/web");
         // In memory there is nothing to log in to, so the reference does not count.
-        for manifest in [in_redis(kind, "web", &[]), opted_in(kind, "web", &[secret])] {
+        let in_memory = opted_in(kind, "memory", &[secret]);
+        for (name, manifest, form) in [
+            ("redis", in_redis(kind, "redis", &[]), &["create"][..]),
+            ("memory", in_memory, &["apply", "--server-side"]),
+        ] {
+            let what = format!("{kind}/{name}");
             let mut with_plain = manifest.clone();
             *env(&mut with_plain, 0) = json!([plain()]);
-            for form in [&["create"][..], &["apply", "--server-side"]] {
-                let refused = kubectl(ns, form, &with_plain)?;
-                assert_refused(&refused, kind);
-                assert!(ns.stored(&what).is_err(), "nothing is stored");
-            }
+            assert_refused(&kubectl(ns, form, &with_plain)?, kind, name);
+            assert!(ns.stored(&what).is_err(), "nothing is stored");
 
-            let before = created(ns, &manifest)?;
+            let before = ns.client.create(&ns.name, &manifest)?;
             let refused = ns.kubectl.run(&["set", "env", &what, &format!("{PASSWORD}={PLAIN}")])?;
             assert!(refused.status == 1 && refused.stderr.contains("[berth:PlaintextPassword]"), "{}", refused.stderr);
+            assert!(!refused.stderr.contains(PLAIN), "{}", refused.stderr);
             assert_same(&without_status(&ns.stored(&what)?), &without_status(&before));
-            ns.kubectl.run(&["delete", &what])?.ok()?;
         }
     }
     Ok(())
 }
 
-fn assert_refused(output: &Output, kind: &str) {
+fn assert_refused(output: &Output, kind: &str, name: &str) {
     let expected = format!(
-        "The {kind} \"web\" is invalid: spec.template.spec.containers[0].env[0].value: Invalid value: \"(hidden)\": {PASSWORD} \
+        "The {kind} \"{name}\" is invalid: spec.template.spec.containers[0].env[0].value: Invalid value: \"(hidden)\": {PASSWORD} \
          holds the Redis password in plain text; keep it in a Secret, name that with \
          berth.dev/session-password-secret: NAME/KEY (or passwordRef), and take the value out [berth:PlaintextPassword]\n"
     );
@@ -202,22 +194,21 @@ fn init_container(workload: &Value) -> &Value {
 
 fn in_the_policys_container_only(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for kind in WORKLOADS {
-        let what = format!("{kind}/web");
         // Named by Berth's annotation, or by kubectl's own.
-        let by_annotation = with_others(with_reference(kind, &[("container", "app")]), &Value::Null);
-        let mut by_default = with_others(with_reference(kind, &[]), &Value::Null);
+        let by_annotation = with_others(with_reference(kind, "annotated", &[("container", "app")]), &Value::Null);
+        let mut by_default = with_others(with_reference(kind, "default", &[]), &Value::Null);
         by_default["spec"]["template"]["metadata"]["annotations"] =
             json!({"kubectl.kubernetes.io/default-container": "app"});
         for manifest in [by_default, by_annotation] {
-            let mut stored = created(ns, &manifest)?;
+            kubectl(ns, &["apply"], &manifest)?.ok()?;
+            let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+            let mut stored = ns.stored(&format!("{kind}/{name}"))?;
             assert_eq!(*env(&mut stored, 1), json!([password_env("redis", "password"), generation_env()]));
             assert_eq!(*env(&mut stored, 0), Value::Null);
             assert_eq!(init_container(&stored)["env"], Value::Null);
-            if manifest["metadata"]["annotations"]["berth.dev/container"].is_null() {
-                ns.kubectl.run(&["delete", &what])?.ok()?;
-            }
         }
         // The sessions move to the other container, and the password with them.
+        let what = format!("{kind}/annotated");
         ns.kubectl.run(&["annotate", &what, "berth.dev/container=sidecar", "--overwrite"])?.ok()?;
         let mut stored = ns.stored(&what)?;
         assert_eq!(*env(&mut stored, 0), json!([password_env("redis", "password"), generation_env()]));
@@ -229,10 +220,11 @@ fn in_the_policys_container_only(_: &Context, ns: &Namespace) -> Result<(), Fail
 
 fn named_twice(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for kind in WORKLOADS {
-        let mut manifest = with_reference(kind, &[]);
+        let mut manifest = with_reference(kind, "web", &[]);
         let other = json!({"name": "A", "value": "b"});
         *env(&mut manifest, 0) = json!([password_env("old", "key"), other, plain(), password_env("older", "key")]);
-        let mut stored = created(ns, &manifest)?;
+        kubectl(ns, &["create"], &manifest)?.ok()?;
+        let mut stored = ns.stored(&format!("{kind}/web"))?;
         assert_eq!(*env(&mut stored, 0), json!([password_env("redis", "password"), other, generation_env()]));
     }
     Ok(())
@@ -240,24 +232,23 @@ fn named_twice(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 
 fn users_own_is_left(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for kind in WORKLOADS {
-        let what = format!("{kind}/web");
         let own = json!([password_env("mine", "key")]);
-        let manifest = with_others(with_reference(kind, &[("container", "app")]), &own);
-        let mut stored = created(ns, &manifest)?;
+        let manifest = with_others(with_reference(kind, "other", &[("container", "app")]), &own);
+        let mut stored = ns.client.create(&ns.name, &manifest)?;
         assert_eq!(*env(&mut stored, 0), own, "in a container that is not the policy's");
+        let what = format!("{kind}/other");
         ns.kubectl.run(&["annotate", &what, "berth.dev/inject=disabled", "--overwrite"])?.ok()?;
         let mut stored = ns.stored(&what)?;
         assert_eq!(*env(&mut stored, 0), own, "after the opt-out too");
         assert_eq!(*env(&mut stored, 1), Value::Null);
-        ns.kubectl.run(&["delete", &what])?.ok()?;
 
         // The user wrote just what Berth would have added: that is not Berth's to remove.
-        let mut manifest = with_reference(kind, &[]);
+        let mut manifest = with_reference(kind, "same", &[]);
         *env(&mut manifest, 0) = json!([password_env("redis", "password")]);
-        created(ns, &manifest)?;
+        ns.client.create(&ns.name, &manifest)?;
+        let what = format!("{kind}/same");
         ns.kubectl.run(&["annotate", &what, "berth.dev/session-provider=memory", "--overwrite"])?.ok()?;
         assert_eq!(env_of(&ns.stored(&what)?, 0, PASSWORD), [password_env("redis", "password")]);
-        ns.kubectl.run(&["delete", &what])?.ok()?;
     }
     Ok(())
 }
@@ -269,7 +260,7 @@ fn of_a_server(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         let server = format!("{kind}/web");
         ns.client.create(&ns.name, &resource(kind, "v1beta1", "web", json!({"sessionStorage": storage})))?;
         let manifest = with_others(owned(ns, &server, "Deployment")?, &Value::Null);
-        let stored = created(ns, &manifest)?;
+        let stored = ns.client.create(&ns.name, &manifest)?;
         assert_eq!(stored["spec"]["template"]["spec"]["containers"][1]["name"], container);
         assert_eq!(env_of(&stored, 1, PASSWORD), [password_env("redis", "password")]);
         assert_eq!(env_of(&stored, 0, PASSWORD), [Value::Null; 0]);
@@ -287,7 +278,7 @@ fn of_a_server(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     }
     // The backend's containers are the user's, whatever they are called.
     ns.client.merge(&ns.name, "mcpserver/web", &json!({"spec": {"sessionStorage": storage}}))?;
-    let mut stored = created(ns, &owned(ns, "mcpserver/web", "StatefulSet")?)?;
+    let mut stored = ns.client.create(&ns.name, &owned(ns, "mcpserver/web", "StatefulSet")?)?;
     assert_eq!(*env(&mut stored, 0), Value::Null);
     Ok(())
 }

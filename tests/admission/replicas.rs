@@ -51,7 +51,7 @@ fn of_an_annotated(ns: &Namespace, kind: &str) -> Result<(), Failed> {
         let what = format!("{kind}/{name}");
         let kubectl = |arguments: &[&str]| ns.kubectl.run(arguments)?.ok();
 
-        ns.kubectl.apply_yaml(&manifest.to_string())?.ok()?;
+        ns.client.create(&ns.name, &manifest)?;
         // Where nobody says how many, the API server says one.
         assert_eq!(count(ns, &what)?, policy.unwrap_or(1), "{what} created");
 
@@ -76,7 +76,7 @@ fn of_an_annotated(ns: &Namespace, kind: &str) -> Result<(), Failed> {
         kubectl(&["annotate", &what, "berth.dev/replicas-"])?;
         assert_eq!(count(ns, &what)?, 4, "{what} has no policy any more");
         // Now it is the writer's.
-        kubectl(&["patch", &what, "-p", r#"{"spec":{"replicas":2}}"#])?;
+        ns.client.merge(&ns.name, &what, &json!({"spec": {"replicas": 2}}))?;
         assert_eq!(count(ns, &what)?, 2, "{what} belongs to its writer");
     }
     Ok(())
@@ -86,8 +86,8 @@ fn policy_beats_manifest(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for kind in WORKLOADS {
         for (name, policy) in POLICIES {
             let manifest = replicas(annotated(kind, name, policy), 2);
-            ns.kubectl.run_with_stdin(&["create", "-f", "-"], &manifest.to_string())?.ok()?;
-            assert_eq!(count(ns, &format!("{kind}/{name}"))?, policy.unwrap_or(2), "{kind} {name}");
+            let created = ns.client.create_dry_run(&ns.name, &manifest)?;
+            assert_eq!(created["spec"]["replicas"], policy.unwrap_or(2), "{kind} {name}");
         }
     }
     Ok(())
@@ -107,7 +107,7 @@ fn of_a_servers_workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         let kubectl = |arguments: &[&str]| ns.kubectl.run(arguments)?.ok();
 
         let manifest = uncounted(owned(ns, &server, "Deployment")?);
-        ns.kubectl.run_with_stdin(&["create", "-f", "-"], &manifest.to_string())?.ok()?;
+        ns.client.create(&ns.name, &manifest)?;
         assert_eq!(count(ns, &what)?, policy.unwrap_or(1), "{what} created");
 
         kubectl(&["scale", &what, "--replicas=5"])?;
@@ -117,7 +117,7 @@ fn of_a_servers_workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         kubectl(&["label", &what, "unrelated-"])?;
         assert_eq!(count(ns, &what)?, 5, "{what}, whose server has another count, which its controller is to write");
         let written = replicas(manifest.clone(), 4);
-        ns.kubectl.run_with_stdin(&["replace", "-f", "-"], &written.to_string())?.ok()?;
+        replace(ns, &written)?.ok()?;
         assert_eq!(count(ns, &what)?, 4, "{what} written by its controller");
         let replaced = replace(ns, &manifest)?;
         assert_eq!((count(ns, &what)?, replaced.stderr.as_str()), (1, ""), "{what} written by its controller, without");

@@ -69,7 +69,7 @@ fn nobody_lowers_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 
         let before = ns.stored(&what)?;
         for lower in [json!("3"), json!("0"), json!("-8"), json!("seven"), json!(""), Value::Null] {
-            patch("merge", &stamp_patch(lower))?;
+            ns.client.merge(&ns.name, &what, &stamp_patch(lower))?;
             assert_same(&without_status(&ns.stored(&what)?)["spec"], &before["spec"]);
         }
         let path = format!("/spec/template/metadata/annotations/{}", STAMP.replace('/', "~1"));
@@ -82,7 +82,7 @@ fn nobody_lowers_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
             "spec": {"containers": [{"name": "app", "image": "example:2"}]}}}});
         patch("strategic", &lower_and_change.to_string())?;
         assert_stamp(ns, &what, "8")?;
-        patch("merge", &stamp_patch(json!("20")))?;
+        patch("merge", &stamp_patch(json!("20")).to_string())?;
         assert_stamp(ns, &what, "20")?;
         kubectl(ns, &["replace"], &stamped(with_image(manifest, "example:3"), 1))?.ok()?;
         assert_stamp(ns, &what, "21")?;

@@ -43,8 +43,8 @@ fn image(workload: &Value) -> &str {
 }
 
 /// A patch of nothing but the stamp; null takes it away.
-fn stamp_patch(stamp: Value) -> String {
-    json!({"spec": {"template": {"metadata": {"annotations": {STAMP: stamp}}}}}).to_string()
+fn stamp_patch(stamp: Value) -> Value {
+    json!({"spec": {"template": {"metadata": {"annotations": {STAMP: stamp}}}}})
 }
 
 /// Fails unless the stored workload has this stamp, and tells its pods.

@@ -99,7 +99,7 @@ fn the_writer_moves_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         kubectl(ns, &["replace"], manifest)?.ok()?;
         kubectl(ns, &["replace"], &with_image(manifest.clone(), "example:user"))?.ok()?;
         for odd in [json!("-2"), json!("two"), Value::Null] {
-            ns.kubectl.run(&["patch", &what, "--type=merge", "-p", &stamp_patch(odd)])?.ok()?;
+            ns.client.merge(&ns.name, &what, &stamp_patch(odd))?;
         }
         assert_eq!(stamp(&ns.stored(&what)?), Some("1"), "{what}");
 
@@ -131,8 +131,8 @@ fn a_lower_one_is_refused(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let before = ns.stored("deployment/foo")?;
     let path = format!("/spec/template/metadata/annotations/{}", STAMP.replace('/', "~1"));
     for (form, given, patch) in [
-        ("strategic", 2, stamp_patch(json!("2"))),
-        ("merge", 0, stamp_patch(json!("0"))),
+        ("strategic", 2, stamp_patch(json!("2")).to_string()),
+        ("merge", 0, stamp_patch(json!("0")).to_string()),
         ("json", 1, json!([{"op": "replace", "path": path, "value": "1"}]).to_string()),
     ] {
         let refused = ns.kubectl.run(&["patch", "deployment/foo", "--type", form, "-p", &patch])?;
@@ -155,7 +155,7 @@ fn a_lower_one_is_refused(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 
 fn stray(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let manifest = written_from_generation_3(ns)?;
-    let stray = stamp_patch(json!("999999"));
+    let stray = stamp_patch(json!("999999")).to_string();
     ns.kubectl.run(&["patch", "deployment/foo", "-p", &stray])?.ok()?;
     assert_stamp(ns, "deployment/foo", "3")?;
     // The next writers get through: one of the same state, and one of the next.
