@@ -22,12 +22,14 @@ use http::HeaderValue;
 use http::header::CONTENT_LENGTH;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Answered, IDLE};
 
 /// For the client's preface and settings.
 const PREFACE: Duration = Duration::from_secs(5);
+/// For answers under way once the client was told to go. Longer than any review takes.
+const LAST_ANSWERS: Duration = Duration::from_secs(30);
 /// Requests at a time on one connection; a client with more opens another.
 const MAX_STREAMS: u32 = 250;
 /// Of one request's head.
@@ -53,6 +55,7 @@ where
     // Ends with the connection: nobody waits for those answers any more.
     let mut answering = JoinSet::new();
     let mut going = false;
+    let mut end = pin!(sleep(IDLE));
     let mut draining = pin!(draining.notified());
     loop {
         let unused = answering.is_empty() && !going;
@@ -68,13 +71,17 @@ where
             Some(_) = answering.join_next() => {}
             () = draining.as_mut(), if !going => {
                 connection.graceful_shutdown();
+                end.as_mut().reset(Instant::now() + LAST_ANSWERS);
                 going = true;
             }
             // Begun anew with every event.
             () = sleep(IDLE), if unused => {
                 connection.graceful_shutdown();
+                end.as_mut().reset(Instant::now() + LAST_ANSWERS);
                 going = true;
             }
+            // A client that takes no answer, or does not go.
+            () = end.as_mut(), if going => return Ok(()),
         }
     }
 }

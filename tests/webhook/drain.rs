@@ -1,99 +1,19 @@
 //! The end of the process loses no review.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use berth_test_cluster::Process;
 use tokio::io::{AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::admin::get;
-use crate::client::{Answer, Client, Connection, Protocol, read_answer};
+use crate::client::{Client, Connection, Protocol, read_answer};
 use crate::fake_api::FakeApi;
-use crate::fixture::{ANY_PORT, Directory, Tls, review_bytes};
-
-/// `berth serve` as a process of its own.
-struct Berth {
-    process: Process,
-    webhook: SocketAddr,
-    admin: SocketAddr,
-    _directory: Directory,
-}
-
-impl Berth {
-    async fn start(tls: &Tls, api: &FakeApi, arguments: &[&str]) -> Self {
-        let directory = Directory::new();
-        let kubeconfig = directory.0.join("kubeconfig");
-        let config = serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", api.address)}}],
-            "users": [{"name": "u", "user": {}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
-        fs::write(&kubeconfig, config.to_string()).unwrap();
-        let tls_dir = tls.directory.0.to_str().unwrap();
-        let base = [
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--tls-dir",
-            tls_dir,
-            "--log-format",
-            "json",
-        ];
-        let environment = [("KUBECONFIG".to_owned(), kubeconfig.to_str().unwrap().to_owned())];
-        let program = Path::new(env!("CARGO_BIN_EXE_berth"));
-        let process =
-            Process::start(&directory.0, "berth", program, base.iter().chain(arguments), &environment).unwrap();
-        let start = Instant::now();
-        let (webhook, admin) = loop {
-            if let Some(addresses) = addresses(process.log()) {
-                break addresses;
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "{}", process.log_tail());
-            sleep(Duration::from_millis(20)).await;
-        };
-        let berth = Self { process, webhook, admin, _directory: directory };
-        while !is_ready(berth.admin).await {
-            assert!(start.elapsed() < Duration::from_secs(20), "{}", berth.process.log_tail());
-            sleep(Duration::from_millis(20)).await;
-        }
-        berth
-    }
-
-    /// Waits for its end.
-    async fn end(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.process.exit_status().unwrap() {
-                return status;
-            }
-            assert!(start.elapsed() < Duration::from_secs(15), "{}", self.process.log_tail());
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-/// From the line that `serve` logs at its start.
-fn addresses(log: &Path) -> Option<(SocketAddr, SocketAddr)> {
-    let text = fs::read_to_string(log).ok()?;
-    let line = text.lines().find(|line| line.contains("berth serves"))?;
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let address = |key: &str| line[key].as_str()?.rsplit('/').next()?.parse().ok();
-    Some((address("webhook")?, address("admin")?))
-}
-
-async fn is_ready(admin: SocketAddr) -> bool {
-    let ready = timeout(Duration::from_secs(1), get(admin, "/readyz")).await;
-    matches!(ready, Ok(Ok(Answer { status: 200, .. })))
-}
+use crate::fixture::{ANY_PORT, Tls, review_bytes};
+use crate::process::{Berth, is_ready};
 
 /// A TCP balancer that sends new connections to ready backends, and looks at each every 200 ms.
 async fn balancer(backends: Vec<(SocketAddr, SocketAddr)>) -> SocketAddr {
@@ -188,13 +108,13 @@ async fn a_request_under_way_is_answered_before_the_end() {
     let (tls, api) = (Tls::new(), FakeApi::start().await);
     let mut berth = Berth::start(&tls, &api, &["--lame-duck", "0s"]).await;
     let body = review_bytes();
-    let mut stream = BufReader::new(client_of(&tls, &berth).tls(&[b"http/1.1"]).await.unwrap());
+    let mut stream = BufReader::new(berth.client(&tls).tls(&[b"http/1.1"]).await.unwrap());
     let head =
         format!("POST /mutate?timeout=20s HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&body[..10]).await.unwrap();
     stream.flush().await.unwrap();
-    let mut other = client_of(&tls, &berth).connect(Protocol::Http2).await.unwrap();
+    let mut other = berth.client(&tls).connect(Protocol::Http2).await.unwrap();
     assert_eq!(other.request("POST", "/mutate", &body).await.unwrap().status, 200);
     berth.process.signal("TERM").unwrap();
     // Nobody is accepted any more; the request that has begun goes on.
@@ -211,10 +131,6 @@ async fn a_request_under_way_is_answered_before_the_end() {
     let Connection::Http2 { sender, .. } = other else { unreachable!() };
     assert!(timeout(Duration::from_secs(5), sender.ready()).await.unwrap().is_err());
     assert!(berth.end().await.success(), "{}", berth.process.log_tail());
-}
-
-fn client_of(tls: &Tls, berth: &Berth) -> Client {
-    Client::new(tls.authority.pem(), berth.webhook)
 }
 
 #[tokio::test]

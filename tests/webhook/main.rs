@@ -9,5 +9,6 @@ mod client;
 mod drain;
 mod fake_api;
 mod fixture;
+mod process;
 mod stuck;
 mod transport;
