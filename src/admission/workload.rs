@@ -100,11 +100,12 @@ pub(super) fn policy_not_found(what: &str, reason: &str) -> Interrupt {
 
 /// The custom resource that controls an object, if there is one and it still exists.
 ///
-/// `min_generation` is the highest generation that the object is known to have been made from.
+/// `min_generation` is the highest generation that the object is known to have been made from; asked for only where
+/// there is an owner.
 pub(super) fn owner<'f>(
     metadata: &Metadata,
     namespace: &str,
-    min_generation: i64,
+    min_generation: impl FnOnce() -> i64,
     facts: &'f Facts,
 ) -> Result<Option<&'f Arc<CustomResource>>, Interrupt> {
     let Some(controller) = metadata.controller() else { return Ok(None) };
@@ -113,7 +114,7 @@ pub(super) fn owner<'f>(
         namespace: namespace.to_owned(),
         name: controller.name,
         uid: (!controller.uid.is_empty()).then_some(controller.uid),
-        min_generation,
+        min_generation: min_generation(),
     };
     custom_resource(query, facts)
 }

@@ -42,7 +42,7 @@ impl<'a, 'f> Write<'a, 'f> {
         // The highest generation that either object is known to have been made from: an older copy of the owner would
         // take a stale write for a new one.
         let stamp = |workload: &Workload<'_>| workload.stamp().unwrap_or(0);
-        let min_generation = stamp(&new).max(old.as_ref().map_or(0, stamp));
+        let min_generation = || stamp(&new).max(old.as_ref().map_or(0, stamp));
         let owner = owner(&new.metadata, namespace, min_generation, facts)?.map(AsRef::as_ref);
         let same_owner = old.as_ref().is_some_and(|old| is_same_owner(&new.metadata, &old.metadata));
         Ok(Self { kind, operation: review.operation, new, old, owner, same_owner })

@@ -90,7 +90,7 @@ fn workload_parent(
     if workload.metadata.is_deleting() {
         return Ok(None);
     }
-    let cr = owner(&workload.metadata, namespace, 0, facts)?.map(AsRef::as_ref);
+    let cr = owner(&workload.metadata, namespace, || 0, facts)?.map(AsRef::as_ref);
     let resolved = resolve(kind, &workload.metadata, cr);
     Ok(resolved.map(|resolved| Parent { policy: resolved.parsed.policy, counted: Counted::of(resolved.role) }))
 }
