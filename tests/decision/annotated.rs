@@ -109,6 +109,9 @@ fn a_rollback_keeps_the_live_count_and_gets_a_new_stamp() {
     let undone = world.update(&second, &undone).stored();
     assert_eq!((stamp(&undone), &undone["spec"]["replicas"]), (Some("3"), &json!(4)));
     assert_eq!(undone["spec"]["template"]["spec"]["containers"][0]["image"], json!("app:1"));
+    // Asked once more (reinvocation, after another webhook changed the object): the stamp is the new one by now, and it
+    // is a rollback all the same.
+    assert_eq!(world.update(&second, &undone).stored(), undone);
 }
 
 #[test]
