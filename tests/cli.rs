@@ -155,6 +155,26 @@ spec:
 ";
 
 #[test]
+fn a_flags_variable_takes_the_usual_words() {
+    let directory = Directory::new();
+    let serve = |value: &str, variable: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        command.args(["serve", "--tls-dir", "nowhere"]).current_dir(&directory.0).env(variable, value);
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    for value in ["1", "true", "yes", "0", "false", ""] {
+        let started = serve(value, "BERTH_NO_CONTROLLER");
+        assert!(started.contains("cannot read nowhere/tls.crt"), "{value:?}: {started}");
+        let webhook = serve(value, "BERTH_NO_WEBHOOK");
+        assert_eq!(
+            webhook.contains("nothing left to serve"),
+            matches!(value, "1" | "true" | "yes"),
+            "{value:?}: {webhook}"
+        );
+    }
+}
+
+#[test]
 fn mutate_changes_only_what_it_must() {
     let ran = on_stdin(&["mutate", "-f", "-"], &format!("{WEB}{BYSTANDER}"));
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));

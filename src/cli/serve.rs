@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::FalseyValueParser;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -48,11 +49,11 @@ pub(super) struct Args {
     tls_dir: PathBuf,
 
     /// Serve the webhook only
-    #[arg(long, env = "BERTH_NO_CONTROLLER")]
+    #[arg(long, env = "BERTH_NO_CONTROLLER", value_parser = FalseyValueParser::new())]
     no_controller: bool,
 
     /// Run without the webhook
-    #[arg(long, env = "BERTH_NO_WEBHOOK")]
+    #[arg(long, env = "BERTH_NO_WEBHOOK", value_parser = FalseyValueParser::new())]
     no_webhook: bool,
 
     /// Which custom resources the controller builds workloads for
