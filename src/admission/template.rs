@@ -38,12 +38,24 @@ pub(super) fn container(template: &Value, named: Option<&str>, owner: Option<CrK
     match implied.and_then(at).or_else(|| default.and_then(at)) {
         Some(index) => Ok(found(index)),
         None if names.len() == 1 => Ok(found(0)),
-        None => Err(Problem::required(
-            CodeWord::InvalidPolicy,
-            annotation_path(names::CONTAINER),
-            format!("the pod template has {}; name the container that holds the sessions", list(&names)),
-        )),
+        None => Err(nameless(&names, implied)),
     }
+}
+
+/// Nothing says which container it is. `implied` is the name that a custom resource's kind goes by; nobody follows the
+/// annotations of its workloads.
+fn nameless(names: &[&str], implied: Option<&str>) -> Problem {
+    let (field, rest) = match implied {
+        None => (annotation_path(names::CONTAINER), "name the container that holds the sessions".to_owned()),
+        Some(implied) => (
+            CONTAINERS.to_owned(),
+            format!(
+                "call the container that holds the sessions {implied}, or name it in the pod template's annotation \
+                 {DEFAULT_CONTAINER}"
+            ),
+        ),
+    };
+    Problem::required(CodeWord::InvalidPolicy, field, format!("the pod template has {}; {rest}", list(names)))
 }
 
 fn list(names: &[&str]) -> String {
@@ -172,6 +184,12 @@ mod tests {
         assert_eq!(found(&template(&["x", "vmcp"], None), None, Some(CrKind::VirtualMcpServer)), Ok("vmcp".into()));
         let ambiguous = found(&two, None, None).unwrap_err();
         assert!(ambiguous.detail.contains("app, sidecar"), "{}", ambiguous.detail);
+        assert_eq!(ambiguous.field, "metadata.annotations[berth.dev/container]");
+        let owned = found(&two, None, Some(CrKind::McpServer)).unwrap_err();
+        assert_eq!(owned.field, "spec.template.spec.containers", "that annotation is not followed here");
+        for advice in ["toolhive", DEFAULT_CONTAINER] {
+            assert!(owned.detail.contains(advice), "{}", owned.detail);
+        }
         let unknown = found(&two, Some("db"), None).unwrap_err();
         assert!(unknown.message().contains("app, sidecar"), "{}", unknown.message());
     }
