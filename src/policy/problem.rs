@@ -122,7 +122,8 @@ impl fmt::Display for Problem {
 /// The longest value that a message repeats; longer ones are cut, since the text goes to terminals and logs.
 const SHOWN_CHARS: usize = 120;
 
-fn shown(value: &Value) -> String {
+/// A value as messages repeat it.
+pub(super) fn shown(value: &Value) -> String {
     // JSON's escapes keep newlines and control characters out of the message.
     let text = value.to_string();
     if text.chars().count() <= SHOWN_CHARS {

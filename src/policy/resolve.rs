@@ -5,7 +5,7 @@ use super::custom_resource::CustomResource;
 use super::metadata::{CrKind, Metadata};
 use super::model::{Parsed, ScalingPolicy};
 use super::names;
-use super::problem::{CodeWord, Problem};
+use super::problem::{CodeWord, Fault, Problem, shown};
 
 /// The kinds of workload that Berth wires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,7 +136,15 @@ fn from_owner<'a>(kind: WorkloadKind, meta: &Metadata, owner: &'a CustomResource
 }
 
 fn conflicts(meta: &Metadata, owner: &CustomResource, policy: &ScalingPolicy) -> Vec<String> {
-    let said = from_annotations(meta).policy;
+    let Parsed { policy: said, problems } = from_annotations(meta);
+    // What cannot be read is shown as its problem shows it: without the password that an address may hold.
+    let value = |key: &str| {
+        let unreadable = problems.iter().find(|problem| problem.field == annotation_path(key));
+        match unreadable.map(|problem| &problem.fault) {
+            Some(Fault::Invalid(value)) => shown(value),
+            _ => meta.annotation(key).map(shown).unwrap_or_default(),
+        }
+    };
     let redis = |policy: &ScalingPolicy| policy.storage.redis().cloned().unwrap_or_default();
     let (own, other) = (redis(&said), redis(policy));
     let both_shared = said.storage.is_shared() && policy.storage.is_shared();
@@ -155,7 +163,7 @@ fn conflicts(meta: &Metadata, owner: &CustomResource, policy: &ScalingPolicy) ->
     .into_iter()
     .filter(|(key, differs)| *differs && meta.annotation(key).is_some())
     .map(|(key, _)| {
-        let value = meta.annotation(key).map(ToString::to_string).unwrap_or_default();
+        let value = value(key);
         let (kind, name) = (owner.kind.as_str(), &owner.meta.name);
         format!("annotation {key}: {value} is not followed: {kind} \"{name}\" controls this workload and says otherwise; change it there")
     })
@@ -207,5 +215,16 @@ mod tests {
         assert_eq!(resolved.parsed.policy.replicas, Some(2));
         assert_eq!(resolved.conflicts.len(), 2, "{:?}", resolved.conflicts);
         assert!(resolved.conflicts[0].contains("berth.dev/replicas: \"3\""));
+    }
+
+    #[test]
+    fn a_conflict_repeats_no_password() {
+        let redis = json!({"sessionStorage": {"provider": "redis", "address": "r:6379"}});
+        let annotations = json!({"berth.dev/inject": "enabled", "berth.dev/session-provider": "redis",
+            "berth.dev/session-address": "redis://:hunter2@r:6379"});
+        let cr = cr(CrKind::VirtualMcpServer, redis);
+        let resolved = resolve(WorkloadKind::Deployment, &meta(annotations), Some(&cr)).unwrap();
+        assert_eq!(resolved.conflicts.len(), 1, "{:?}", resolved.conflicts);
+        assert!(!resolved.conflicts[0].contains("hunter2"), "{:?}", resolved.conflicts);
     }
 }
