@@ -1,6 +1,6 @@
 //! Every code word, at every door, and who is not locked in.
 
-use berth::admission::Webhook;
+use berth::admission::{Answer, CrQuery, Facts, Need, Review, Settings, Webhook, WorkloadQuery, decide};
 use berth::policy::{CrKind, WorkloadKind};
 use serde_json::{Value, json};
 
@@ -95,6 +95,22 @@ fn a_password_in_the_clear() {
         assert!(refusal.ends_with("[berth:PlaintextPassword]"), "{refusal}");
         assert!(!refusal.contains("hunter2"));
     }
+}
+
+#[test]
+fn a_standing_password_is_the_same_wherever_its_entry_stands() {
+    let world = World::default();
+    let with = |env: Value| {
+        let mut object = deployment(redis(json!({})));
+        object["spec"]["template"]["spec"]["containers"][0]["env"] = env;
+        object
+    };
+    let plain = json!({"name": "THV_SESSION_REDIS_PASSWORD", "value": "hunter2"});
+    let before = with(json!([plain]));
+    let written = world.update(&before, &with(json!([{"name": "NEW", "value": "x"}, plain])));
+    assert_eq!(written.warnings().len(), 1, "{:?}", written.warnings());
+    written.stored();
+    world.update(&with(json!([])), &before).refusal();
 }
 
 #[test]
@@ -206,6 +222,24 @@ fn scales_of_custom_resources_and_of_their_workloads() {
     let backends = world.decide(Webhook::Validate, &scale_review("apps", "statefulsets", "foo", 3, 1));
     assert!(backends.is_allowed());
     assert_eq!(backends.warnings.len(), 1, "{:?}", backends.warnings);
+}
+
+/// A cached copy of the owner would let a scale through that came right after the change from redis to memory.
+#[test]
+fn counts_written_from_outside_are_judged_by_the_owner_as_it_is_now() {
+    let query = WorkloadQuery { kind: WorkloadKind::Deployment, namespace: "ns".to_owned(), name: "foo".to_owned() };
+    let workload = owned(deployment(json!({})), "MCPServer", "toolhive");
+    let scaler = review(&hpa("apps/v1", "Deployment", "foo", 3), None);
+    for question in [scale_review("apps", "deployments", "foo", 3, 1), scaler] {
+        let body = question.to_string();
+        let question = Review::from_slice(body.as_bytes()).unwrap();
+        let mut facts = Facts::default();
+        facts.add_workload(query.clone(), Answer::Found(serde_json::from_value(workload.clone()).unwrap()));
+        match decide(Webhook::Validate, &question, &facts, &Settings::default()) {
+            Err(Need::CustomResource(asked)) => assert_eq!(asked.min_generation, CrQuery::LIVE),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 fn hpa(api_version: &str, kind: &str, name: &str, max: i64) -> Value {

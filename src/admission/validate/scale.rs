@@ -49,6 +49,10 @@ pub(super) struct Parent {
     pub(super) counted: Counted,
 }
 
+/// Nothing in the write of a count says how new the custom resource behind it is: a cached copy could still say redis,
+/// or still say memory.
+const AS_IT_IS_NOW: i64 = CrQuery::LIVE;
+
 /// Whose count it is; `None` when that is nobody that Berth knows.
 pub(super) fn parent(of: Scalable, namespace: &str, name: &str, facts: &Facts) -> Result<Option<Parent>, Interrupt> {
     match of {
@@ -68,8 +72,7 @@ fn custom_resource_parent(
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         uid: None,
-        // Nothing in the write says how new the resource is; a cached copy could still say redis.
-        min_generation: CrQuery::LIVE,
+        min_generation: AS_IT_IS_NOW,
     };
     let cr = custom_resource(query, facts)?.filter(|cr| !cr.meta.is_deleting());
     Ok(cr.map(|cr| Parent { policy: cr.parsed.policy.clone(), counted: Counted::Replicas }))
@@ -90,7 +93,7 @@ fn workload_parent(
     if workload.metadata.is_deleting() {
         return Ok(None);
     }
-    let cr = owner(&workload.metadata, namespace, || 0, facts)?.map(AsRef::as_ref);
+    let cr = owner(&workload.metadata, namespace, || AS_IT_IS_NOW, facts)?.map(AsRef::as_ref);
     let resolved = resolve(kind, &workload.metadata, cr);
     Ok(resolved.map(|resolved| Parent { policy: resolved.parsed.policy, counted: Counted::of(resolved.role) }))
 }
