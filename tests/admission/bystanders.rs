@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::alone::{Alone, BOUND, trial};
 use crate::context::{Context, Namespace};
-use crate::objects::{WORKLOADS, autoscaler, in_redis, opted_in, owned, redis, resource, stored, workload};
+use crate::objects::{WORKLOADS, autoscaler, in_redis, opted_in, owned, put, redis, resource, stored, workload};
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     let alone = ctx.alone();
@@ -74,7 +74,7 @@ fn never_reach_berth(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed> {
     // A scale does not say whose it is.
     assert_eq!(count(&["Scale", "HorizontalPodAutoscaler"])?, counts + COUNTS);
     // The counter counts: one who opted in is mutated and validated.
-    ns.kubectl.apply_yaml(&in_redis("Deployment", "web", &[]).to_string())?.ok()?;
+    put(ns, &in_redis("Deployment", "web", &[]))?;
     assert_eq!(count(&WORKLOADS)?, workloads + 2.0);
     Ok(())
 }
@@ -102,10 +102,10 @@ fn opted_in_writes_wait(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed>
     let kubectl = &ns.kubectl;
     let create = |object: &Value| kubectl.run_with_stdin(&["create", "-f", "-"], &object.to_string());
     for kind in WORKLOADS {
-        create(&in_redis(kind, "web", &[]))?.ok()?;
+        put(ns, &in_redis(kind, "web", &[]))?;
     }
-    create(&resource("MCPServer", "v1beta1", "foo", json!({"replicas": 1, "sessionStorage": redis()})))?.ok()?;
-    create(&owned(ns, "mcpserver/foo", "Deployment")?)?.ok()?;
+    put(ns, &resource("MCPServer", "v1beta1", "foo", json!({"replicas": 1, "sessionStorage": redis()})))?;
+    put(ns, &owned(ns, "mcpserver/foo", "Deployment")?)?;
 
     alone.stop()?;
     let creating = "error when creating \"STDIN\": ";
@@ -144,13 +144,13 @@ fn deletions_do_not_wait(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed
     let cascades = ["background", "foreground", "orphan"];
     for kind in WORKLOADS {
         for cascade in cascades {
-            kubectl.apply_yaml(&in_redis(kind, cascade, &[]).to_string())?.ok()?;
+            put(ns, &in_redis(kind, cascade, &[]))?;
         }
     }
     for owner in ["whole", "again", "parted"] {
-        kubectl.apply_yaml(&resource("MCPServer", "v1beta1", owner, json!({})).to_string())?.ok()?;
+        put(ns, &resource("MCPServer", "v1beta1", owner, json!({})))?;
         for kind in WORKLOADS {
-            kubectl.apply_yaml(&owned(ns, &format!("mcpserver/{owner}"), kind)?.to_string())?.ok()?;
+            put(ns, &owned(ns, &format!("mcpserver/{owner}"), kind)?)?;
         }
     }
     let namespace = alone.cluster.namespace()?;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use berth_test_cluster::{Kubectl, Result, wait_for};
+use berth_test_cluster::{Result, wait_for};
 use libtest_mimic::{Failed, Trial};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::alone::{Alone, BOUND, trial};
 use crate::context::{Context, Namespace};
-use crate::objects::{in_redis, owned, redis, resource};
+use crate::objects::{in_redis, owned, put, redis, resource};
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     let alone = ctx.alone();
@@ -26,49 +26,43 @@ fn wait_for_cached(alone: &Alone, count: f64) -> Result<()> {
 }
 
 fn definitions_that_come_later(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed> {
-    let kubectl = &ns.kubectl;
     let names = ["crd/mcpservers.toolhive.stacklok.dev", "crd/virtualmcpservers.toolhive.stacklok.dev"];
     alone.cluster.kubectl().run(&[&["delete", "--timeout=60s"], &names[..]].concat())?.ok()?;
     wait_for_cached(alone, 0.0)?;
     // Ready without them: annotations need none.
     alone.berth.restart()?;
-    create(kubectl, &in_redis("Deployment", "annotated", &[("replicas", "2")]))?;
+    put(ns, &in_redis("Deployment", "annotated", &[("replicas", "2")]))?;
     assert_eq!(ns.stored("deployment/annotated")?["spec"]["replicas"], 2);
 
     alone.define_resources()?;
-    create(kubectl, &resource("MCPServer", "v1alpha1", "early", json!({"replicas": 2, "sessionStorage": redis()})))?;
+    put(ns, &resource("MCPServer", "v1beta1", "early", json!({"replicas": 2, "sessionStorage": redis()})))?;
     // At once, while nothing is watched yet.
-    create(kubectl, &owned(ns, "mcpserver/early", "Deployment")?)?;
+    put(ns, &owned(ns, "mcpserver/early", "Deployment")?)?;
     assert_wired(ns, "deployment/early", 2)?;
     wait_for_cached(alone, 1.0)?;
     Ok(())
 }
 
 fn api_server_restart(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed> {
-    let kubectl = &ns.kubectl;
     let spec = json!({"replicas": 2, "sessionStorage": redis()});
     let known = alone.metrics()?.metric("berth_custom_resources", &[("kind", "MCPServer")]);
-    create(kubectl, &resource("MCPServer", "v1beta1", "before", spec.clone()))?;
+    put(ns, &resource("MCPServer", "v1beta1", "before", spec.clone()))?;
     wait_for_cached(alone, known + 1.0)?;
     let pid = alone.berth.process().pid();
 
     alone.cluster.restart_api_server()?;
     assert_eq!(alone.berth.get("/readyz")?.status, 200);
-    create(kubectl, &owned(ns, "mcpserver/before", "Deployment")?)?;
+    put(ns, &owned(ns, "mcpserver/before", "Deployment")?)?;
     assert_wired(ns, "deployment/before", 2)?;
     // It is watched again: what comes and goes now is known as well.
-    create(kubectl, &resource("MCPServer", "v1beta1", "after", spec))?;
+    put(ns, &resource("MCPServer", "v1beta1", "after", spec))?;
     wait_for_cached(alone, known + 2.0)?;
-    create(kubectl, &owned(ns, "mcpserver/after", "Deployment")?)?;
+    put(ns, &owned(ns, "mcpserver/after", "Deployment")?)?;
     assert_wired(ns, "deployment/after", 2)?;
-    kubectl.run(&["delete", "mcpserver/after"])?.ok()?;
+    ns.kubectl.run(&["delete", "mcpserver/after"])?.ok()?;
     wait_for_cached(alone, known + 1.0)?;
     assert_eq!((alone.berth.process().pid(), alone.berth.process().exit_status()?), (pid, None));
     Ok(())
-}
-
-fn create(kubectl: &Kubectl, object: &Value) -> Result<()> {
-    kubectl.run_with_stdin(&["create", "-f", "-"], &object.to_string())?.ok().map(drop)
 }
 
 /// The count and the stamp of its resource.

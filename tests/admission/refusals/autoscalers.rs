@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{BACKENDS, MEMORY, STDIO, apply, assert_absent, assert_passed, assert_refused, content, invalid};
 use crate::context::{Context, Namespace, trial};
 use crate::objects::{
-    RESOURCES, WORKLOADS, autoscaler, in_redis, opted_in, owned, redis, resource, resource_path, workload,
+    RESOURCES, WORKLOADS, autoscaler, in_redis, opted_in, owned, put, redis, resource, resource_path, workload,
 };
 
 pub(super) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
@@ -56,36 +56,35 @@ fn version1(mut object: Value) -> Value {
 fn workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let kubectl = &ns.kubectl;
     for kind in WORKLOADS {
-        let what = &format!("{kind}/web");
-        let web = opted_in(kind, "web", &[]);
-        apply(kubectl, &web)?.ok()?;
-        assert_not_autoscaled(ns, what, "web", 5, &memory(5))?;
-        for object in [autoscaler("web", &web, 5), version1(autoscaler("web", &web, 5))] {
-            assert_refused(&apply(kubectl, &object)?, &not_created("web", &memory(5)));
+        // kubectl names an autoscaler after its target.
+        let name = |short: &str| format!("{short}-{}", kind.to_lowercase());
+        let (web, what) = (&name("web"), &format!("{kind}/{}", name("web")));
+        let object = opted_in(kind, web, &[]);
+        put(ns, &object)?;
+        assert_not_autoscaled(ns, what, web, 5, &memory(5))?;
+        for autoscaler in [autoscaler(web, &object, 5), version1(autoscaler(web, &object, 5))] {
+            assert_refused(&apply(kubectl, &autoscaler)?, &not_created(web, &memory(5)));
         }
-        assert_absent(ns, "hpa/web")?;
-        assert_passed(&apply(kubectl, &autoscaler("web", &web, 1))?, &[]);
-        let before = content(ns, "hpa/web")?;
-        assert_refused(&apply(kubectl, &autoscaler("web", &web, 2))?, &invalid(KIND, "web", &memory(2)));
-        let raised = kubectl.run(&["patch", "hpa/web", "-p", r#"{"spec":{"maxReplicas":2}}"#])?;
-        assert_refused(&raised, &invalid(KIND, "web", &memory(2)));
-        assert_eq!(content(ns, "hpa/web")?, before);
-        kubectl.run(&["delete", "hpa/web"])?.ok()?;
+        let hpa = &format!("hpa/{web}");
+        assert_absent(ns, hpa)?;
+        assert_passed(&apply(kubectl, &autoscaler(web, &object, 1))?, &[]);
+        let before = content(ns, hpa)?;
+        assert_refused(&apply(kubectl, &autoscaler(web, &object, 2))?, &invalid(KIND, web, &memory(2)));
+        let raised = kubectl.run(&["patch", hpa, "-p", r#"{"spec":{"maxReplicas":2}}"#])?;
+        assert_refused(&raised, &invalid(KIND, web, &memory(2)));
+        assert_eq!(content(ns, hpa)?, before);
 
-        let one_process = in_redis(kind, "std", &[("transport", "stdio")]);
-        apply(kubectl, &one_process)?.ok()?;
-        assert_not_autoscaled(ns, &format!("{kind}/std"), "std", 2, &stdio(2))?;
+        put(ns, &in_redis(kind, &name("std"), &[("transport", "stdio")]))?;
+        assert_not_autoscaled(ns, &format!("{kind}/{}", name("std")), &name("std"), 2, &stdio(2))?;
 
-        let shared = in_redis(kind, "red", &[]);
-        apply(kubectl, &shared)?.ok()?;
-        assert_passed(&kubectl.run(&["autoscale", &format!("{kind}/red"), "--max=9"])?, &[]);
-        kubectl.run(&["delete", "hpa/red"])?.ok()?;
+        put(ns, &in_redis(kind, &name("red"), &[]))?;
+        assert_passed(&kubectl.run(&["autoscale", &format!("{kind}/{}", name("red")), "--max=9"])?, &[]);
         // An autoscaler is turned to one that cannot have replicas.
-        let bystander = workload(kind, "none");
-        apply(kubectl, &bystander)?.ok()?;
-        assert_passed(&apply(kubectl, &autoscaler("turned", &bystander, 5))?, &[]);
-        assert_refused(&apply(kubectl, &autoscaler("turned", &web, 5))?, &invalid(KIND, "turned", &memory(5)));
-        kubectl.run(&["delete", "hpa/turned"])?.ok()?;
+        let bystander = workload(kind, &name("none"));
+        put(ns, &bystander)?;
+        assert_passed(&apply(kubectl, &autoscaler(&name("turned"), &bystander, 5))?, &[]);
+        let turned = apply(kubectl, &autoscaler(&name("turned"), &object, 5))?;
+        assert_refused(&turned, &invalid(KIND, &name("turned"), &memory(5)));
     }
     Ok(())
 }
@@ -95,26 +94,25 @@ fn resources(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for (kind, version) in RESOURCES.into_iter().zip(["v1beta1", "v1alpha1"]) {
         let name = &kind.to_lowercase();
         let path = &resource_path(kind, version, name);
-        let object = resource(kind, version, name, json!({"replicas": 1}));
-        apply(kubectl, &object)?.ok()?;
+        let object = resource(kind, "v1beta1", name, json!({"replicas": 1}));
+        put(ns, &object)?;
         assert_not_autoscaled(ns, path, name, 3, &memory(3))?;
         assert_refused(&apply(kubectl, &autoscaler(name, &object, 3))?, &not_created(name, &memory(3)));
         assert_absent(ns, &format!("hpa/{name}"))?;
-        let shared = resource(kind, version, name, json!({"replicas": 1, "sessionStorage": redis()}));
-        apply(kubectl, &shared)?.ok()?;
+        ns.client.merge(&ns.name, &format!("{kind}/{name}"), &json!({"spec": {"sessionStorage": redis()}}))?;
         assert_passed(&kubectl.run(&["autoscale", path, "--max=3"])?, &[]);
     }
     let one_process = resource("MCPServer", "v1beta1", "std", json!({"transport": "stdio"}));
-    apply(kubectl, &one_process)?.ok()?;
+    put(ns, &one_process)?;
     assert_refused(&apply(kubectl, &autoscaler("std", &one_process, 2))?, &not_created("std", &stdio(2)));
     Ok(())
 }
 
 fn owned_workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let kubectl = &ns.kubectl;
-    apply(kubectl, &resource("MCPServer", "v1beta1", "foo", json!({})))?.ok()?;
+    put(ns, &resource("MCPServer", "v1beta1", "foo", json!({})))?;
     for kind in WORKLOADS {
-        apply(kubectl, &owned(ns, "mcpserver/foo", kind)?)?.ok()?;
+        put(ns, &owned(ns, "mcpserver/foo", kind)?)?;
     }
     assert_not_autoscaled(ns, "deployment/foo", "foo", 3, &memory(3))?;
     let warning = format!("spec.maxReplicas: Invalid value: 3: {BACKENDS}");

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
-use super::{apply, assert_absent, assert_passed};
+use super::{assert_absent, assert_passed};
 use crate::context::{Context, Namespace, trial};
-use crate::objects::{RESOURCES, WORKLOADS, autoscaler, in_redis, redis, replicas, resource};
+use crate::objects::{RESOURCES, WORKLOADS, autoscaler, in_redis, put, redis, replicas, resource};
 
 pub(super) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![
@@ -27,8 +27,8 @@ fn workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let kubectl = &ns.kubectl;
     for kind in WORKLOADS {
         let (what, object) = (&format!("{kind}/web"), held(replicas(in_redis(kind, "web", &[]), 3)));
-        apply(kubectl, &object)?.ok()?;
-        apply(kubectl, &held(autoscaler("web", &object, 5)))?.ok()?;
+        put(ns, &object)?;
+        put(ns, &held(autoscaler("web", &object, 5)))?;
         kubectl.run(&["delete", what, "hpa/web", "--wait=false"])?.ok()?;
         // Each of these would be refused of an object that stays.
         for write in [
@@ -53,7 +53,7 @@ fn resources(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for kind in RESOURCES {
         let what = &format!("{kind}/foo");
         let spec = json!({"replicas": 3, "sessionStorage": redis()});
-        apply(kubectl, &held(resource(kind, "v1beta1", "foo", spec)))?.ok()?;
+        put(ns, &held(resource(kind, "v1beta1", "foo", spec)))?;
         kubectl.run(&["delete", what, "--wait=false"])?.ok()?;
         for write in [
             &["patch", what, "--type=merge", "-p", r#"{"spec":{"sessionStorage":{"provider":"memory"}}}"#][..],

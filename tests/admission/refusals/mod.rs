@@ -75,8 +75,12 @@ fn content(ns: &Namespace, what: &str) -> Result<Value> {
     object["status"].take();
     object["metadata"]["resourceVersion"].take();
     object["metadata"]["managedFields"].take();
-    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
-        annotations.remove("deployment.kubernetes.io/revision");
+    let annotations = &mut object["metadata"]["annotations"];
+    if let Some(present) = annotations.as_object_mut() {
+        present.remove("deployment.kubernetes.io/revision");
+        if present.is_empty() {
+            annotations.take();
+        }
     }
     Ok(object)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{ADDRESS, MEMORY, STDIO, apply, assert_absent, assert_passed, assert_refused, content, create, invalid};
 use crate::context::{Context, Namespace, trial};
-use crate::objects::{RESOURCES, VERSIONS, owned, redis, replicas, resource, resource_path};
+use crate::objects::{RESOURCES, VERSIONS, owned, put, redis, replicas, resource, resource_path, workload};
 
 pub(super) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![
@@ -78,8 +78,8 @@ fn specs(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for (at, kind) in RESOURCES.into_iter().enumerate() {
         let plain = resource(kind, "v1beta1", "foo", json!({"replicas": 1}));
         let path = &resource_path(kind, "v1beta1", "foo");
-        for (nth, (spec, line)) in refused_specs().into_iter().enumerate() {
-            let object = resource(kind, VERSIONS[(at + nth) % VERSIONS.len()], "foo", spec);
+        for (nth, (spec, line)) in refused_specs().into_iter().enumerate().skip(at).step_by(RESOURCES.len()) {
+            let object = resource(kind, VERSIONS[nth / RESOURCES.len() % VERSIONS.len()], "foo", spec);
             assert_refused(&apply(kubectl, &object)?, &invalid(kind, "foo", &line));
         }
         for version in VERSIONS {
@@ -88,9 +88,9 @@ fn specs(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         }
         assert_absent(ns, path)?;
 
-        apply(kubectl, &plain)?.ok()?;
+        put(ns, &plain)?;
         let before = content(ns, path)?;
-        for (spec, line) in refused_specs().into_iter().step_by(2) {
+        for (spec, line) in refused_specs().into_iter().skip(1 - at).step_by(RESOURCES.len()) {
             let patch = json!({ "spec": spec }).to_string();
             let refused = kubectl.run(&["patch", path, "--type=merge", "-p", &patch])?;
             assert_refused(&refused, &invalid(kind, "foo", &line));
@@ -122,15 +122,15 @@ fn back_to_memory(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let kubectl = &ns.kubectl;
     for (kind, api_version) in RESOURCES.into_iter().zip(["v1alpha1", "v1beta1"]) {
         let path = &resource_path(kind, api_version, "foo");
-        let shared = resource(kind, api_version, "foo", json!({"replicas": 3, "sessionStorage": redis()}));
-        apply(kubectl, &shared)?.ok()?;
+        let shared = resource(kind, "v1beta1", "foo", json!({"replicas": 3, "sessionStorage": redis()}));
+        put(ns, &shared)?;
         let before = content(ns, path)?;
         let memory = ["patch", path, "--type=merge", "-p", r#"{"spec":{"sessionStorage":{"provider":"memory"}}}"#];
         assert_refused(&kubectl.run(&memory)?, &invalid(kind, "foo", &three()));
         let none = ["patch", path, "--type=json", "-p", r#"[{"op":"remove","path":"/spec/sessionStorage"}]"#];
         assert_refused(&kubectl.run(&none)?, &invalid(kind, "foo", &three()));
         assert_eq!(content(ns, path)?, before);
-        kubectl.run(&["scale", path, "--replicas=1"])?.ok()?;
+        ns.client.merge(&ns.name, &format!("{kind}/foo"), &json!({"spec": {"replicas": 1}}))?;
         assert_passed(&kubectl.run(&memory)?, &[]);
     }
     Ok(())
@@ -140,24 +140,24 @@ fn counted_live(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let kubectl = &ns.kubectl;
     for kind in RESOURCES {
         let (name, path) = (&kind.to_lowercase(), &resource_path(kind, "v1beta1", &kind.to_lowercase()));
-        apply(kubectl, &resource(kind, "v1beta1", name, json!({"sessionStorage": redis()})))?.ok()?;
-        apply(kubectl, &replicas(owned(ns, path, "Deployment")?, 3))?.ok()?;
+        put(ns, &resource(kind, "v1beta1", name, json!({"sessionStorage": redis()})))?;
+        put(ns, &replicas(owned(ns, path, "Deployment")?, 3))?;
         let before = content(ns, path)?;
         let memory = ["patch", path, "--type=merge", "-p", r#"{"spec":{"sessionStorage":{"provider":"memory"}}}"#];
         let line = format!("spec.sessionStorage.provider: Invalid value: \"memory\": 3 replicas run, and {MEMORY}");
         assert_refused(&kubectl.run(&memory)?, &invalid(kind, name, &line));
         assert_eq!(content(ns, path)?, before);
-        kubectl.run(&["scale", &format!("deployment/{name}"), "--replicas=1"])?.ok()?;
+        ns.client.merge(&ns.name, &format!("deployment/{name}"), &json!({"spec": {"replicas": 1}}))?;
         assert_passed(&kubectl.run(&memory)?, &[]);
     }
-    apply(kubectl, &resource("MCPServer", "v1beta1", "two", json!({"sessionStorage": redis()})))?.ok()?;
-    apply(kubectl, &replicas(owned(ns, "mcpserver/two", "StatefulSet")?, 2))?.ok()?;
+    put(ns, &resource("MCPServer", "v1beta1", "two", json!({"sessionStorage": redis()})))?;
+    put(ns, &replicas(owned(ns, "mcpserver/two", "StatefulSet")?, 2))?;
     let stdio = kubectl.run(&["patch", "mcpserver/two", "--type=merge", "-p", r#"{"spec":{"transport":"stdio"}}"#])?;
     let line = format!("spec.transport: Invalid value: \"stdio\": 2 replicas run, and {STDIO}");
     assert_refused(&stdio, &invalid("MCPServer", "two", &line));
     // A workload of that name that belongs to somebody else does not count.
-    apply(kubectl, &resource("MCPServer", "v1beta1", "other", json!({"sessionStorage": redis()})))?.ok()?;
-    apply(kubectl, &replicas(crate::objects::workload("Deployment", "other"), 3))?.ok()?;
+    put(ns, &resource("MCPServer", "v1beta1", "other", json!({"sessionStorage": redis()})))?;
+    put(ns, &replicas(workload("Deployment", "other"), 3))?;
     let memory = r#"{"spec":{"sessionStorage":{"provider":"memory"}}}"#;
     assert_passed(&kubectl.run(&["patch", "mcpserver/other", "--type=merge", "-p", memory])?, &[]);
     Ok(())

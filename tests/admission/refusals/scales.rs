@@ -6,10 +6,10 @@ use berth_test_cluster::{Kubectl, Output, Result};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
-use super::{BACKENDS, MEMORY, STDIO, apply, assert_passed, assert_refused, content, invalid};
+use super::{BACKENDS, MEMORY, STDIO, assert_passed, assert_refused, content, invalid};
 use crate::context::{Context, Namespace, trial};
 use crate::objects::{
-    RESOURCES, VERSIONS, WORKLOADS, in_redis, opted_in, owned, redis, replicas, resource, resource_path, stored,
+    RESOURCES, VERSIONS, WORKLOADS, in_redis, opted_in, owned, put, redis, replicas, resource, resource_path, stored,
     workload,
 };
 
@@ -40,7 +40,6 @@ fn assert_not_scaled(ns: &Namespace, what: &str, count: i64, stderr: &str) -> Re
 }
 
 fn workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
-    let kubectl = &ns.kubectl;
     for kind in WORKLOADS {
         for object in [
             opted_in(kind, "mem", &[]),
@@ -48,7 +47,7 @@ fn workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
             in_redis(kind, "red", &[]),
             workload(kind, "none"),
         ] {
-            apply(kubectl, &object)?.ok()?;
+            put(ns, &object)?;
         }
         let memory = invalid(kind, "mem", &format!("spec.replicas: Invalid value: 3: {MEMORY}"));
         assert_not_scaled(ns, &format!("{kind}/mem"), 3, &memory)?;
@@ -62,13 +61,12 @@ fn workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 }
 
 fn resources(_: &Context, ns: &Namespace) -> Result<(), Failed> {
-    let kubectl = &ns.kubectl;
     for kind in RESOURCES {
         for version in VERSIONS {
             let (memory, shared) = (format!("mem-{version}"), format!("red-{version}"));
-            apply(kubectl, &resource(kind, version, &memory, json!({"replicas": 1})))?.ok()?;
+            put(ns, &resource(kind, "v1beta1", &memory, json!({"replicas": 1})))?;
             let spec = json!({"replicas": 1, "sessionStorage": redis()});
-            apply(kubectl, &resource(kind, version, &shared, spec))?.ok()?;
+            put(ns, &resource(kind, "v1beta1", &shared, spec))?;
             let refused = invalid(kind, &memory, &format!("spec.replicas: Invalid value: 3: {MEMORY}"));
             assert_not_scaled(ns, &resource_path(kind, version, &memory), 3, &refused)?;
             assert_scaled(ns, &resource_path(kind, version, &memory), 0, &[])?;
@@ -78,47 +76,45 @@ fn resources(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     // The count is not named yet, and the transport is the definition's default.
     let mut silent = resource("MCPServer", "v1beta1", "std", json!({"replicas": 1, "sessionStorage": redis()}));
     silent["spec"]["transport"].take();
-    apply(kubectl, &silent)?.ok()?;
+    put(ns, &silent)?;
     let refused = invalid("MCPServer", "std", &format!("spec.replicas: Invalid value: 2: {STDIO}"));
     assert_not_scaled(ns, "mcpserver/std", 2, &refused)?;
     // What the resource says a moment before counts, not what a cache of it says.
     let what = "mcpserver/red-v1beta1";
-    kubectl.run(&["scale", what, "--replicas=1"])?.ok()?;
-    let memory = r#"{"spec":{"sessionStorage":{"provider":"memory"}}}"#;
-    kubectl.run(&["patch", what, "--type=merge", "-p", memory])?.ok()?;
+    let memory = json!({"spec": {"replicas": 1, "sessionStorage": {"provider": "memory"}}});
+    ns.client.merge(&ns.name, what, &memory)?;
     let refused = invalid("MCPServer", "red-v1beta1", &format!("spec.replicas: Invalid value: 2: {MEMORY}"));
     assert_not_scaled(ns, what, 2, &refused)?;
     Ok(())
 }
 
 fn owned_workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
-    let kubectl = &ns.kubectl;
     for kind in RESOURCES {
         let name = kind.to_lowercase();
-        apply(kubectl, &resource(kind, "v1beta1", &name, json!({})))?.ok()?;
-        apply(kubectl, &owned(ns, &resource_path(kind, "v1beta1", &name), "Deployment")?)?.ok()?;
+        put(ns, &resource(kind, "v1beta1", &name, json!({})))?;
+        put(ns, &owned(ns, &format!("{kind}/{name}"), "Deployment")?)?;
         let refused = invalid("Deployment", &name, &format!("spec.replicas: Invalid value: 3: {MEMORY}"));
         assert_not_scaled(ns, &format!("deployment/{name}"), 3, &refused)?;
     }
     // The proxy tells the backends apart: that many is allowed, and survives no restart of the proxy.
     let backend = owned(ns, "mcpserver/mcpserver", "StatefulSet")?;
-    apply(kubectl, &backend)?.ok()?;
+    put(ns, &backend)?;
     let warning = format!("spec.replicas: Invalid value: 3: {BACKENDS}");
     assert_scaled(ns, "statefulset/mcpserver", 3, &[&warning])?;
     assert_scaled(ns, "statefulset/mcpserver", 1, &[])?;
 
     let stdio = json!({"transport": "stdio", "sessionStorage": redis()});
-    apply(kubectl, &resource("MCPServer", "v1beta1", "std", stdio))?.ok()?;
+    put(ns, &resource("MCPServer", "v1beta1", "std", stdio))?;
     for kind in WORKLOADS {
-        apply(kubectl, &owned(ns, "mcpserver/std", kind)?)?.ok()?;
+        put(ns, &owned(ns, "mcpserver/std", kind)?)?;
         let refused = invalid(kind, "std", &format!("spec.replicas: Invalid value: 2: {STDIO}"));
         assert_not_scaled(ns, &format!("{kind}/std"), 2, &refused)?;
     }
     // With Redis there is nothing to say.
     let shared = json!({"sessionStorage": redis()});
-    apply(kubectl, &resource("MCPServer", "v1beta1", "red", shared))?.ok()?;
+    put(ns, &resource("MCPServer", "v1beta1", "red", shared))?;
     for kind in WORKLOADS {
-        apply(kubectl, &replicas(owned(ns, "mcpserver/red", kind)?, 2))?.ok()?;
+        put(ns, &replicas(owned(ns, "mcpserver/red", kind)?, 2))?;
         assert_scaled(ns, &format!("{kind}/red"), 4, &[])?;
     }
     Ok(())

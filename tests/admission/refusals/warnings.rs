@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{BACKENDS, apply, assert_passed, create};
 use crate::context::{Context, Namespace, trial};
-use crate::objects::{WORKLOADS, in_redis, opted_in, owned, redis, replicas, resource};
+use crate::objects::{WORKLOADS, in_redis, opted_in, owned, put, redis, replicas, resource};
 
 pub(super) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![
@@ -57,7 +57,7 @@ fn plain_password(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 fn overruled(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let kubectl = &ns.kubectl;
     let spec = json!({"replicas": 2, "sessionStorage": redis()});
-    apply(kubectl, &resource("MCPServer", "v1beta1", "foo", spec))?.ok()?;
+    put(ns, &resource("MCPServer", "v1beta1", "foo", spec))?;
     let mut object = replicas(owned(ns, "mcpserver/foo", "Deployment")?, 2);
     object["metadata"]["annotations"] = json!({
         "berth.dev/inject": "enabled", "berth.dev/replicas": "3", "berth.dev/session-provider": "memory",
@@ -90,7 +90,7 @@ fn service_name(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     assert_passed(&kubectl.run(&["label", "statefulset/web", "a=b"])?, &[&line("web")]);
     // Another server's is one, but not that of this resource.
     assert_passed(&create(kubectl, &opted_in("StatefulSet", "right", &[]))?, &[]);
-    apply(kubectl, &resource("MCPServer", "v1beta1", "foo", json!({})))?.ok()?;
+    put(ns, &resource("MCPServer", "v1beta1", "foo", json!({})))?;
     let mut object = owned(ns, "mcpserver/foo", "StatefulSet")?;
     object["spec"]["serviceName"] = json!("mcp-bar-headless");
     let expected = line("mcp-bar-headless").replace("mcp-web-headless", "mcp-foo-headless");
@@ -102,7 +102,7 @@ fn count_put_back(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let kubectl = &ns.kubectl;
     for kind in WORKLOADS {
         let (what, object) = (&format!("{kind}/web"), in_redis(kind, "web", &[("replicas", "3")]));
-        create(kubectl, &object)?.ok()?;
+        put(ns, &object)?;
         kubectl.run(&["scale", what, "--replicas=5"])?.ok()?;
         let line = "spec.replicas 1 was put back to the live 5: scale with kubectl scale, or change the annotation \
                     berth.dev/replicas (now 3)";
@@ -117,7 +117,7 @@ fn beside_toolhive(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let storage = json!({
         "provider": "redis", "address": "redis.example:6379", "passwordRef": {"name": "redis", "key": "password"},
     });
-    apply(kubectl, &resource("MCPServer", "v1beta1", "foo", json!({"sessionStorage": storage})))?.ok()?;
+    put(ns, &resource("MCPServer", "v1beta1", "foo", json!({"sessionStorage": storage})))?;
     let object = owned(ns, "mcpserver/foo", "Deployment")?;
     let line = |name: &str, version: &str| {
         format!(
