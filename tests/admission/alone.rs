@@ -54,6 +54,8 @@ impl Alone {
     fn repair(&mut self) -> Result<()> {
         self.restore_rights()?;
         self.define_resources()?;
+        // Whatever state it is in.
+        self.stop()?;
         self.berth.restart()?;
         self.register()
     }

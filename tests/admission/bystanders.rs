@@ -1,6 +1,7 @@
 //! Who has nothing to do with Berth never meets it; who has, waits for it, but for scaling and for going.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use berth_test_cluster::{Kubectl, Output, Result, wait_for};
 use libtest_mimic::{Failed, Trial};
@@ -16,6 +17,7 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
         trial(alone, "bystanders::never_reach_berth_while_it_runs", never_reach_berth),
         trial(alone, "bystanders::do_not_miss_berth_while_it_is_down", do_not_miss_berth),
         trial(alone, "bystanders::opted_in_writes_wait_for_berth", opted_in_writes_wait),
+        trial(alone, "bystanders::a_berth_that_hangs_holds_up_its_own", hanging_berth),
         trial(alone, "bystanders::deletions_do_not_wait_for_berth", deletions_do_not_wait),
     ]
 }
@@ -136,6 +138,25 @@ fn opted_in_writes_wait(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed>
     alone.berth.restart()?;
     create(&in_redis("Deployment", "late", &[]))?.ok()?;
     kubectl.run(&["label", "statefulset/web", "a=b"])?.ok()?;
+    Ok(())
+}
+
+/// Connections are accepted, and nobody reads them.
+fn hanging_berth(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed> {
+    let kubectl = &ns.kubectl;
+    put(ns, &in_redis("Deployment", "web", &[]))?;
+    alone.berth.process().signal("STOP")?;
+    put(ns, &workload("Deployment", "plain"))?;
+    kubectl.run(&["set", "image", "deployment/plain", "app=newer"])?.ok()?;
+    let scaling = Instant::now();
+    kubectl.run(&["scale", "deployment/web", "--replicas=3"])?.ok()?;
+    assert!(scaling.elapsed() < Duration::from_secs(15), "an autoscaler waited {:?}", scaling.elapsed());
+    let late = kubectl.run(&["label", "deployment/web", "a=b"])?;
+    assert_eq!(late.status, 1);
+    let webhook = "failed calling webhook \"mutate.berth.dev\": failed to call webhook: Post ";
+    assert!(late.stderr.contains(webhook) && late.stderr.ends_with("context deadline exceeded\n"), "{}", late.stderr);
+    alone.berth.process().signal("CONT")?;
+    wait_for("a write to succeed again", BOUND, || Ok(kubectl.run(&["label", "deployment/web", "a=b"])?.ok().ok()))?;
     Ok(())
 }
 

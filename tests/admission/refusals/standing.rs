@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
+use berth_test_cluster::Result;
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
 use super::{ADDRESS, BACKENDS, MEMORY, STDIO, apply, assert_passed, assert_refused, content, invalid};
 use crate::alone::{Alone, trial};
 use crate::context::{Context, Namespace};
-use crate::objects::{RESOURCES, WORKLOADS, autoscaler, in_redis, opted_in, redis, replicas, resource, stored};
+use crate::objects::{
+    RESOURCES, WORKLOADS, autoscaler, in_redis, opted_in, owned, put, redis, replicas, resource, stored,
+};
 
 pub(super) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     let alone = ctx.alone();
     vec![
         trial(alone, "refusals::standing::counts_of_workloads", counts_of_workloads),
         trial(alone, "refusals::standing::counts_of_resources", counts_of_resources),
+        trial(alone, "refusals::standing::counts_of_the_workloads_of_resources", counts_of_owned_workloads),
         trial(alone, "refusals::standing::what_is_no_count", no_counts),
     ]
 }
@@ -110,6 +114,31 @@ fn counts_of_resources(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed> 
     // What only warns goes on to warn.
     let warning = format!("spec.backendReplicas: Invalid value: 4: {BACKENDS}");
     assert_passed(&backends("backends", 4)?, &[&warning]);
+    Ok(())
+}
+
+/// The resource leaves the count to others, and what it says of its sessions makes their count wrong.
+fn counts_of_owned_workloads(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed> {
+    let kubectl = &ns.kubectl;
+    put(ns, &resource("MCPServer", "v1beta1", "foo", json!({})))?;
+    put(ns, &resource("VirtualMCPServer", "v1beta1", "bar", json!({})))?;
+    let owners = [("MCPServer", "foo"), ("VirtualMCPServer", "bar")];
+    let three = |(kind, name)| Ok(replicas(owned(ns, &format!("{kind}/{name}"), "Deployment")?, 3));
+    alone.create_unseen(ns, &owners.map(three).into_iter().collect::<Result<Vec<_>>>()?)?;
+    let line = |count: i64| format!("spec.replicas: Invalid value: {count}: {MEMORY}");
+    for (owner, name) in owners {
+        let what = &format!("deployment/{name}");
+        assert_passed(&kubectl.run(&["label", what, "a=b"])?, &[&so_before(&line(3))]);
+        // So is a write of the resource that changes nothing about it.
+        let live = format!("spec.sessionStorage.provider: Invalid value: \"memory\": 3 replicas run, and {MEMORY}");
+        assert_passed(&kubectl.run(&["label", &format!("{owner}/{name}"), "a=b"])?, &[&so_before(&live)]);
+        let worse = kubectl.run(&["scale", what, "--replicas=4"])?;
+        assert_refused(&worse, &invalid("Deployment", name, &line(4)));
+        assert_passed(&kubectl.run(&["scale", what, "--replicas=2"])?, &[&so_before(&line(2))]);
+        let back = kubectl.run(&["patch", what, "--type=merge", "-p", r#"{"spec":{"replicas":3}}"#])?;
+        assert_refused(&back, &invalid("Deployment", name, &line(3)));
+        assert_passed(&kubectl.run(&["scale", what, "--replicas=1"])?, &[]);
+    }
     Ok(())
 }
 
