@@ -168,6 +168,10 @@ fn no_counts(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed> {
     for (what, line) in &standing {
         assert_passed(&kubectl.run(&["label", what, "a=b"])?, &[&so_before(line)]);
     }
+    // A workload that is built from such a resource is new, and cannot mend it.
+    let built = apply(kubectl, &owned(ns, "mcpserver/nowhere", "Deployment")?)?;
+    let line = missing("MCPServer(nowhere).spec.sessionStorage.address");
+    assert_refused(&built, &invalid("Deployment", "nowhere", &line));
     // What is wrong besides is refused, and what is right is right.
     let besides = kubectl.run(&["annotate", "deployment/unreadable", "berth.dev/session-ttl=never"])?;
     assert_eq!(besides.status, 1, "{}", besides.stderr);

@@ -98,14 +98,15 @@ fn redis_without_an_address(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     Ok(())
 }
 
+const PLAIN: &str = "spec.template.spec.containers[0].env[1].value: Invalid value: \"(hidden)\": THV_SESSION_REDIS_PASSWORD \
+                     holds the Redis password in plain text; keep it in a Secret, name that with \
+                     berth.dev/session-password-secret: NAME/KEY (or passwordRef), and take the value out \
+                     [berth:PlaintextPassword]";
+
 fn plain_password(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let kubectl = &ns.kubectl;
     for kind in WORKLOADS {
-        let line = "spec.template.spec.containers[0].env[1].value: Invalid value: \"(hidden)\": THV_SESSION_REDIS_PASSWORD \
-                    holds the Redis password in plain text; keep it in a Secret, name that with \
-                    berth.dev/session-password-secret: NAME/KEY (or passwordRef), and take the value out \
-                    [berth:PlaintextPassword]";
-        let refused = invalid(kind, "web", line);
+        let refused = invalid(kind, "web", PLAIN);
         let mut plain = in_redis(kind, "web", &[]);
         plain["spec"]["template"]["spec"]["containers"][0]["env"] =
             json!([{"name": "A", "value": "b"}, {"name": "THV_SESSION_REDIS_PASSWORD", "value": "hunter2"}]);
@@ -246,6 +247,13 @@ fn owned_workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         assert_refused(&apply(kubectl, &replicas(deployment, 3))?, &refused);
         assert_eq!(content(ns, what)?, before);
     }
+    // The resource names no Secret that the password could be taken from.
+    put(ns, &resource("MCPServer", "v1beta1", "red", json!({"sessionStorage": redis()})))?;
+    let mut plain = owned(ns, "mcpserver/red", "Deployment")?;
+    plain["spec"]["template"]["spec"]["containers"][0]["env"] =
+        json!([{"name": "A", "value": "b"}, {"name": "THV_SESSION_REDIS_PASSWORD", "value": "hunter2"}]);
+    assert_refused(&apply(kubectl, &plain)?, &invalid("Deployment", "red", PLAIN));
+    assert_absent(ns, "deployment/red")?;
     // Of an MCPServer, the backend as well: a stdio server has one process.
     let stdio = json!({"transport": "stdio", "sessionStorage": redis()});
     put(ns, &resource("MCPServer", "v1beta1", "std", stdio))?;
