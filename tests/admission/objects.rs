@@ -59,6 +59,12 @@ pub(crate) fn replicas(mut object: Value, count: i64) -> Value {
     object
 }
 
+/// The object without a count, which is left to the policy.
+pub(crate) fn uncounted(mut object: Value) -> Value {
+    object["spec"].as_object_mut().expect("it has a spec").remove("replicas");
+    object
+}
+
 /// An `MCPServer` (over streamable HTTP) or a `VirtualMCPServer` with these fields of its spec too.
 pub(crate) fn resource(kind: &str, version: &str, name: &str, spec: Value) -> Value {
     let mut object = json!({

@@ -8,7 +8,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::context::{Context, Namespace, trial};
-use crate::objects::{WORKLOADS, in_redis, owned, redis, replicas, resource};
+use crate::objects::{WORKLOADS, in_redis, owned, redis, replicas, resource, uncounted};
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![
@@ -24,12 +24,6 @@ const BOUND: Duration = Duration::from_secs(60);
 
 /// What a policy may say; its workload is named after it.
 const POLICIES: [(&str, Option<i64>); 4] = [("absent", None), ("zero", Some(0)), ("one", Some(1)), ("three", Some(3))];
-
-/// A workload whose manifest leaves the count to the policy.
-fn uncounted(mut manifest: Value) -> Value {
-    manifest["spec"].as_object_mut().expect("it has a spec").remove("replicas");
-    manifest
-}
 
 fn annotated(kind: &str, name: &str, policy: Option<i64>) -> Value {
     let policy = policy.map(|count| count.to_string());

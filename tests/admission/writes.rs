@@ -9,7 +9,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::context::{Context, Namespace, trial};
-use crate::objects::{in_redis, owned, resource};
+use crate::objects::{in_redis, owned, resource, uncounted};
 use crate::wiring::{REVISION, STAMP, Wiring, assert_same, bystander, generation_env, password_env, without_status};
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
@@ -81,12 +81,7 @@ fn annotated() -> Vec<Case> {
         env: vec![password_env("redis", "password"), generation_env()],
         record: Some("app/THV_MCPSERVER_GENERATION,app/THV_SESSION_REDIS_PASSWORD"),
     };
-    let case = |kind| {
-        let mut manifest = in_redis(kind, "web", &annotations);
-        // Left to the annotation.
-        manifest["spec"].as_object_mut().expect("it has a spec").remove("replicas");
-        Case::new(manifest, wiring.clone())
-    };
+    let case = |kind| Case::new(uncounted(in_redis(kind, "web", &annotations)), wiring.clone());
     vec![case("Deployment"), case("StatefulSet")]
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{BOUND, assert_stamp, image, kubectl, replica_sets, stamp_patch, stamped, with_image};
 use crate::context::{Context, Namespace, trial};
-use crate::objects::{WORKLOADS, in_redis};
+use crate::objects::{WORKLOADS, in_redis, uncounted};
 use crate::wiring::{STAMP, assert_same, stamp, without_status};
 
 pub(super) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
@@ -92,10 +92,12 @@ fn nobody_lowers_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 
 fn rollout_undo(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let what = "deployment/web";
-    kubectl(ns, &["create"], &with_image(in_redis("Deployment", "web", &[("replicas", "1")]), "example:1"))?.ok()?;
+    let release = |count, image| with_image(uncounted(in_redis("Deployment", "web", &[("replicas", count)])), image);
+    kubectl(ns, &["apply"], &release("1", "example:1"))?.ok()?;
     replica_sets(ns, "web", 1)?;
-    ns.kubectl.run(&["annotate", what, "berth.dev/replicas=4", "--overwrite"])?.ok()?;
-    ns.kubectl.run(&["set", "image", what, "app=example:2"])?.ok()?;
+    // In one write, so that the old ReplicaSet, from which a rollback takes the annotations too, keeps the old ones.
+    kubectl(ns, &["apply"], &release("4", "example:2"))?.ok()?;
+    assert_eq!(ns.stored(what)?["spec"]["replicas"], 4);
     ns.kubectl.run(&["scale", what, "--replicas=3"])?.ok()?;
     assert_stamp(ns, what, "2")?;
     assert_eq!(revisions(ns, 2)?, ["1", "2"]);
@@ -105,7 +107,8 @@ fn rollout_undo(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     assert_eq!(undone.ok()?, "deployment.apps/web rolled back\n");
     let stored = ns.stored(what)?;
     assert_eq!((image(&stored), stamp(&stored)), ("example:1", Some("3")), "the old template, newer than all before");
-    assert_eq!(stored["spec"]["replicas"], 3, "the count is not rolled back");
+    assert_eq!(stored["metadata"]["annotations"]["berth.dev/replicas"], "1", "the annotation came back");
+    assert_eq!(stored["spec"]["replicas"], 3, "the count did not");
     assert_stamp(ns, what, "3")?;
     assert_eq!(revisions(ns, 3)?, ["1", "2", "3"]);
 
