@@ -127,7 +127,8 @@ fn of_a_servers_workloads(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 /// The autoscaler is the control plane's own. Without metrics it still keeps a count within its bounds.
 fn autoscaled(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for kind in WORKLOADS {
-        let mut manifest = annotated(kind, "web", Some(1));
+        // With a count of its own, which every apply and every replace brings along.
+        let mut manifest = replicas(annotated(kind, "web", Some(1)), 1);
         let what = format!("{kind}/web");
         let reaches = |wanted: i64| {
             let seen = || Ok((count(ns, &what)? == wanted).then_some(()));
