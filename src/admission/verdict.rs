@@ -41,6 +41,9 @@ pub struct Refusal {
     pub problems: Vec<Problem>,
     /// The kind that the message is about, where that is not the review's.
     pub about: Option<&'static str>,
+    /// Whether it is not even known that the object is Berth's: then the API server has to hear that nothing was decided,
+    /// so that what is registered for that (`failurePolicy`) holds.
+    pub undecided: bool,
 }
 
 /// Reasons of the API's `Status` that Berth gives.
@@ -54,6 +57,8 @@ pub enum Reason {
     Invalid,
     /// 500: not known; worth retrying.
     InternalError,
+    /// 503: nothing can be said; only ever as the status of the HTTP answer itself.
+    ServiceUnavailable,
 }
 
 impl Reason {
@@ -63,6 +68,7 @@ impl Reason {
             Self::Forbidden => "Forbidden",
             Self::Invalid => "Invalid",
             Self::InternalError => "InternalError",
+            Self::ServiceUnavailable => "ServiceUnavailable",
         }
     }
 }
@@ -87,6 +93,7 @@ impl Verdict {
                 message,
                 problems,
                 about: None,
+                undecided: false,
             }),
             warnings,
         }
@@ -99,8 +106,18 @@ impl Verdict {
             Some(word) => format!("{sentence} [berth:{word}]"),
             None => sentence.to_owned(),
         };
-        let refusal = Refusal { code, reason, word, message, problems: Vec::new(), about: None };
+        let refusal = Refusal { code, reason, word, message, problems: Vec::new(), about: None, undecided: false };
         Self { outcome: Outcome::Refused(refusal), warnings: Vec::new() }
+    }
+
+    /// Nothing is known of the object, not even that it is Berth's.
+    #[must_use]
+    pub fn undecided(sentence: &str) -> Self {
+        let mut verdict = Self::refuse(503, Reason::ServiceUnavailable, Some(CodeWord::PolicyNotFound), sentence);
+        if let Outcome::Refused(refusal) = &mut verdict.outcome {
+            refusal.undecided = true;
+        }
+        verdict
     }
 
     /// Makes a refusal speak of another kind than the review's: of a scale's parent.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::facts::Facts;
+use super::Webhook;
+use super::facts::{CrQuery, Facts};
 use super::review::{Operation, Review};
 use super::stamp::{self, Decision};
 use super::verdict::{Reason, Verdict};
@@ -24,7 +25,12 @@ pub(super) struct Write<'a, 'f> {
 
 impl<'a, 'f> Write<'a, 'f> {
     /// Reads a write from its review.
-    pub(super) fn read(kind: WorkloadKind, review: &Review<'a>, facts: &'f Facts) -> Result<Self, Interrupt> {
+    pub(super) fn read(
+        webhook: Webhook,
+        kind: WorkloadKind,
+        review: &Review<'a>,
+        facts: &'f Facts,
+    ) -> Result<Self, Interrupt> {
         let what = kind.as_str();
         let read = |object| Workload::read(object).map_err(|error| unreadable(what, &error));
         let Some(object) = review.object else { return Err(missing(what, "object")) };
@@ -42,7 +48,12 @@ impl<'a, 'f> Write<'a, 'f> {
         // The highest generation that either object is known to have been made from: an older copy of the owner would
         // take a stale write for a new one.
         let stamp = |workload: &Workload<'_>| workload.stamp().unwrap_or(0);
-        let min_generation = || stamp(&new).max(old.as_ref().map_or(0, stamp));
+        let min_generation = || {
+            // More replicas than before, of which sessions may depend on what the owner says now: a copy could be outdated.
+            let raises = new.count() > old.as_ref().map_or(0, Workload::count).max(1);
+            let known = stamp(&new).max(old.as_ref().map_or(0, stamp));
+            if webhook == Webhook::Validate && raises { CrQuery::LIVE } else { known }
+        };
         let owner = owner(&new.metadata, namespace, min_generation, facts)?.map(AsRef::as_ref);
         let same_owner = old.as_ref().is_some_and(|old| is_same_owner(&new.metadata, &old.metadata));
         Ok(Self { kind, operation: review.operation, new, old, owner, same_owner })

@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", env = "BERTH_TLS_DIR", default_value = "/etc/berth/tls")]
     tls_dir: PathBuf,
 
-    /// Serve the webhook only
+    /// Serve the webhook only; this version has no controller yet, so it changes nothing
     #[arg(long, env = "BERTH_NO_CONTROLLER", value_parser = FalseyValueParser::new())]
     no_controller: bool,
 
@@ -56,7 +56,7 @@ pub(super) struct Args {
     #[arg(long, env = "BERTH_NO_WEBHOOK", value_parser = FalseyValueParser::new())]
     no_webhook: bool,
 
-    /// Which custom resources the controller builds workloads for
+    /// Which custom resources the controller is to build workloads for; without effect in this version
     #[arg(long, value_name = "SCOPE", env = "BERTH_CONTROLLER_SCOPE", value_enum, default_value_t)]
     controller_scope: ControllerScope,
 

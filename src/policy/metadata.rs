@@ -128,6 +128,13 @@ impl Metadata {
         self.annotations.as_ref().and_then(|annotations| annotations.0.get(key))
     }
 
+    /// Berth's own annotations that are none of `known`: most likely slips of the keyboard.
+    #[must_use]
+    pub fn unknown_annotations(&self, known: &[&str]) -> Vec<&str> {
+        let keys = self.annotations.iter().flat_map(|annotations| annotations.0.keys());
+        keys.map(String::as_str).filter(|key| !known.contains(key)).collect()
+    }
+
     /// The custom resource that controls this object.
     #[must_use]
     pub fn controller(&self) -> Option<ControllerRef> {

@@ -34,6 +34,31 @@ pub const SESSION_TTL: &str = "berth.dev/session-ttl";
 /// Berth's own record of the env entries that it added, as `CONTAINER/NAME`, comma separated.
 pub const INJECTED_ENV: &str = "berth.dev/injected-env";
 
+/// Which controller a custom resource is for.
+pub const CLASS: &str = "berth.dev/class";
+/// The controller's memory of the spec that it stamped, on the workloads that it builds.
+pub const STAMPED_SPEC: &str = "berth.dev/stamped-spec";
+
+/// The annotations that mean something on a workload.
+pub const ON_WORKLOADS: [&str; 14] = [
+    INJECT,
+    REPLICAS,
+    SESSION_PROVIDER,
+    SESSION_ADDRESS,
+    SESSION_DB,
+    SESSION_KEY_PREFIX,
+    SESSION_PASSWORD_SECRET,
+    TRANSPORT,
+    GRACE_PERIOD,
+    CONTAINER,
+    SESSION_CACHE_SIZE,
+    SESSION_TTL,
+    INJECTED_ENV,
+    STAMPED_SPEC,
+];
+/// The annotations that mean something on a custom resource.
+pub const ON_CUSTOM_RESOURCES: [&str; 4] = [CLASS, GRACE_PERIOD, SESSION_CACHE_SIZE, SESSION_TTL];
+
 /// kubectl's annotation on pods that names the container meant when none is named.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// Pod-template annotation that carries the generation stamp.

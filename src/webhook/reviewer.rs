@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::deadline::Deadline;
-use crate::admission::{Facts, Need, Reason, Review, ReviewError, Settings, Verdict, Webhook, decide};
+use crate::admission::{Facts, Need, Reason, Review, ReviewError, Settings, Target, Verdict, Webhook, decide};
 use crate::cluster::Lookup;
 use crate::metrics::Metrics;
 use crate::policy::CodeWord;
@@ -17,6 +17,17 @@ const MAX_ROUNDS: usize = 8;
 
 /// The shape of [`decide`].
 type Decide = fn(Webhook, &Review<'_>, &Facts, &Settings) -> Result<Verdict, Need>;
+
+/// Why a question gets no `AdmissionReview` for an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// It carries no review.
+    #[error(transparent)]
+    NoReview(#[from] ReviewError),
+    /// Nothing could be decided; the API server then does what is registered for a webhook that does not answer.
+    #[error("{0}")]
+    Undecided(String),
+}
 
 /// Answers reviews.
 #[derive(Debug)]
@@ -43,15 +54,18 @@ impl Reviewer {
     /// The answer to the review in `body`: an `AdmissionReview` as JSON.
     ///
     /// # Errors
-    /// When the body carries no review that could be answered.
-    pub async fn answer(&self, webhook: Webhook, body: &[u8], deadline: Deadline) -> Result<Vec<u8>, ReviewError> {
+    /// When the body carries no review that could be answered, or nothing could be decided.
+    pub async fn answer(&self, webhook: Webhook, body: &[u8], deadline: Deadline) -> Result<Vec<u8>, NoAnswer> {
         let started = Instant::now();
         let review = Review::from_slice(body)?;
         let verdict = self.judge(webhook, &review, deadline).await;
         let took = started.elapsed();
         self.metrics.reviewed(webhook, &review, &verdict, took);
         log(webhook, &review, &verdict, took);
-        Ok(verdict.to_json(&review)?)
+        if let Some(refusal) = verdict.refusal().filter(|refusal| refusal.undecided) {
+            return Err(NoAnswer::Undecided(refusal.message.clone()));
+        }
+        verdict.to_json(&review).map_err(|error| NoAnswer::NoReview(error.into()))
     }
 
     async fn judge(&self, webhook: Webhook, review: &Review<'_>, deadline: Deadline) -> Verdict {
@@ -63,7 +77,7 @@ impl Reviewer {
                 Ok(Ok(verdict)) => return verdict,
                 Ok(Err(need)) => match timeout_at(deadline.at(), self.lookup.find(&need)).await {
                     Ok(found) => found.add_to(&mut facts, need),
-                    Err(_) => return out_of_time(&need, deadline.allowed()),
+                    Err(_) => return out_of_time(&need, Target::of(review), deadline.allowed()),
                 },
                 Err(_) => return broken("the decision on this object ended in a panic"),
             }
@@ -72,11 +86,18 @@ impl Reviewer {
     }
 }
 
-fn out_of_time(need: &Need, allowed: Duration) -> Verdict {
+fn out_of_time(need: &Need, target: Option<Target>, allowed: Duration) -> Verdict {
     let what = match need {
         Need::CustomResource(query) => format!("{} \"{}/{}\"", query.kind.as_str(), query.namespace, query.name),
         Need::Workload(query) => format!("{} \"{}/{}\"", query.kind.as_str(), query.namespace, query.name),
     };
+    if matches!((need, target), (Need::Workload(_), Some(Target::Scale(_) | Target::Autoscaler))) {
+        let sentence = format!(
+            "{what} could not be read within {} ms, so it is not known whether it is Berth's",
+            allowed.as_millis()
+        );
+        return Verdict::undecided(&sentence);
+    }
     let sentence = format!(
         "{what}, whose rules apply to this object, could not be read within {} ms; nothing is wrong with the object \
          itself, try again",
@@ -153,7 +174,7 @@ mod tests {
 
     #[test]
     fn running_out_of_time_says_what_for_and_that_a_retry_helps() {
-        let verdict = out_of_time(&need(), Duration::from_secs(4));
+        let verdict = out_of_time(&need(), None, Duration::from_secs(4));
         let refusal = verdict.refusal().unwrap();
         assert_eq!((refusal.code, refusal.word), (500, Some(CodeWord::PolicyNotFound)));
         for part in ["MCPServer \"ns/x\"", "4000 ms", "try again", "[berth:PolicyNotFound]"] {

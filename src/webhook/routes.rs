@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use super::deadline::Deadline;
 use super::readiness::Readiness;
-use super::reviewer::Reviewer;
+use super::reviewer::{NoAnswer, Reviewer};
 use crate::admission::Webhook;
 
 /// The largest review that is read. An object has at most 3 MiB in etcd, and an update carries it twice.
@@ -63,7 +63,7 @@ impl Service {
                 .reviewer
                 .answer(webhook, &body, deadline)
                 .await
-                .map_err(|error| Rejection { status: StatusCode::BAD_REQUEST, text: error.to_string() }),
+                .map_err(|error| Rejection { status: status_of(&error), text: error.to_string() }),
             Err(rejection) => Err(rejection),
         };
         match answer {
@@ -88,6 +88,13 @@ impl Service {
         }
         let text = rejection.text + "\n";
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))).body(text)
+    }
+}
+
+fn status_of(error: &NoAnswer) -> StatusCode {
+    match error {
+        NoAnswer::NoReview(_) => StatusCode::BAD_REQUEST,
+        NoAnswer::Undecided(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -282,3 +282,18 @@ fn an_owner_that_does_not_exist_leaves_annotations_to_decide() {
     annotated["metadata"]["annotations"] = opted_in(json!({}));
     assert_eq!(stamp(&world.create(&annotated).stored()), Some("1"));
 }
+
+#[test]
+fn a_slip_in_an_annotations_name_is_a_warning() {
+    let world = World::default();
+    let written = world.create(&deployment(opted_in(json!({"replcas": "3"}))));
+    assert_eq!(written.warnings().len(), 1, "{:?}", written.warnings());
+    assert!(
+        written.warnings()[0].contains("berth.dev/replcas") && written.warnings()[0].contains("berth.dev/replicas")
+    );
+    let mut resource = mcpserver(1, json!({"transport": "sse"}));
+    resource["metadata"]["annotations"] =
+        json!({"berth.dev/replicas": "3", "berth.dev/class": "berth", "other/x": "y"});
+    let written = world.create(&resource);
+    assert_eq!(written.warnings().len(), 1, "{:?}", written.warnings());
+}

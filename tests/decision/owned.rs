@@ -181,3 +181,34 @@ fn a_workload_that_is_let_go_runs_on_as_it_is() {
     assert_eq!(World::default().update(&live, &labelled).mutation.patch(), []);
     assert_eq!(World::default().create(&live).mutation.patch(), []);
 }
+
+#[test]
+fn more_replicas_are_judged_by_the_owner_as_it_is_now() {
+    use berth::admission::{CrQuery, Facts, Need, Review, Settings, Webhook, decide};
+    let live = world(1, http(json!({}))).create(&proxy()).stored();
+    let mut scaled = live.clone();
+    scaled["spec"]["replicas"] = json!(3);
+    let asked = |new: &Value| {
+        let body = review(new, Some(&live)).to_string();
+        let review = Review::from_slice(body.as_bytes()).unwrap();
+        match decide(Webhook::Validate, &review, &Facts::default(), &Settings::default()) {
+            Err(Need::CustomResource(query)) => query.min_generation,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(asked(&scaled), CrQuery::LIVE);
+    assert_eq!(asked(&live), 1, "a copy will do");
+}
+
+#[test]
+fn the_operators_default_store_counts_for_resources_that_name_none() {
+    use berth::admission::{Facts, Review, Settings, Webhook, decide};
+    use berth::policy::{Address, RedisStorage};
+    let body = review(&mcpserver(1, json!({"transport": "sse", "replicas": 3})), None).to_string();
+    let review = Review::from_slice(body.as_bytes()).unwrap();
+    let allowed =
+        |settings: &Settings| decide(Webhook::Validate, &review, &Facts::default(), settings).unwrap().is_allowed();
+    let redis = RedisStorage { address: Address::parse("redis:6379").ok(), ..RedisStorage::default() };
+    assert!(allowed(&Settings { default_storage: Some(redis) }));
+    assert!(!allowed(&Settings::default()));
+}

@@ -204,7 +204,12 @@ fn scales_are_judged_by_their_parents() {
     assert!(scale(&bystander, "deployments", "web", 9, 1).is_allowed());
     assert!(scale(&World::default(), "deployments", "gone", 9, 1).is_allowed());
     let unreadable = World { unreadable: true, ..World::default() };
-    assert_eq!(scale(&unreadable, "deployments", "web", 9, 1).refusal().unwrap().code, 500);
+    // It may be anybody's: nothing is decided, and the registration says what happens then.
+    let undecided = scale(&unreadable, "deployments", "web", 9, 1);
+    assert!(undecided.refusal().is_some_and(|refusal| refusal.undecided), "{undecided:?}");
+    let resource =
+        unreadable.decide(Webhook::Validate, &scale_review("toolhive.stacklok.dev", "mcpservers", "foo", 3, 1));
+    assert_eq!(resource.refusal().map(|refusal| (refusal.code, refusal.undecided)), Some((500, false)));
 }
 
 #[test]

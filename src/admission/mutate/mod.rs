@@ -6,6 +6,7 @@ mod replicas;
 use json_patch::Patch;
 use serde_json::{Map, Value, json};
 
+use super::Webhook;
 use super::draft::Draft;
 use super::facts::Facts;
 use super::review::Review;
@@ -22,7 +23,7 @@ const STAMP: [&str; 5] = ["spec", "template", "metadata", "annotations", names::
 
 /// Decides what to change in a workload.
 pub(super) fn workload(kind: WorkloadKind, review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
-    let write = Write::read(kind, review, facts)?;
+    let write = Write::read(Webhook::Mutate, kind, review, facts)?;
     let resolved = write.resolve();
     if resolved.is_none() && !opts_out(&write) {
         return Ok(Verdict::allow());

@@ -2,14 +2,14 @@
 
 use serde_json::value::RawValue;
 
-use super::findings::{Count, Counted, Finding, judge_count, verdict};
+use super::findings::{Count, Counted, Finding, judge_count, unknown_annotations, verdict};
 use super::workload::missing_address;
 use crate::admission::Settings;
 use crate::admission::facts::{Answer, Facts, WorkloadQuery};
 use crate::admission::review::{Operation, Review};
 use crate::admission::verdict::Verdict;
 use crate::admission::workload::{Interrupt, missing, policy_not_found, unreadable};
-use crate::policy::{CrKind, CustomResource, Transport, WorkloadKind};
+use crate::policy::{CrKind, CustomResource, Transport, WorkloadKind, names};
 
 /// The live counts of a custom resource's workloads; what the resource names itself counts instead.
 #[derive(Clone, Copy, Default)]
@@ -44,7 +44,8 @@ pub(in crate::admission) fn custom_resource(
     let live = if old.is_some() { live_counts(&new, review, facts)? } else { Live::default() };
     let findings = judge(&new, live);
     let before = old.map(|old| judge(&old, live)).unwrap_or_default();
-    Ok(verdict(findings, &before, Vec::new()))
+    let warnings = unknown_annotations(what, &new.meta, &names::ON_CUSTOM_RESOURCES);
+    Ok(verdict(findings, &before, warnings))
 }
 
 /// Asks for the live count where the resource names none and a rule hangs on it.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::admission::verdict::Verdict;
-use crate::policy::{CodeWord, Problem, Role, ScalingPolicy, Transport};
+use crate::policy::{CodeWord, Metadata, Problem, Role, ScalingPolicy, Transport};
 
 /// Which of an object's counts a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,15 @@ pub(super) fn judge_count(count: Count<'_>, policy: &ScalingPolicy) -> Option<Fi
             ),
         ),
     }
+}
+
+/// A line for each annotation in Berth's name that means nothing, since it was written to mean something.
+pub(super) fn unknown_annotations(kind: &str, meta: &Metadata, known: &[&str]) -> Vec<String> {
+    let line = |key: &str| {
+        let key: String = key.chars().filter(|c| !c.is_control()).take(100).collect();
+        format!("metadata.annotations[{key}] means nothing on a {kind}; the known ones are {}", known.join(", "))
+    };
+    meta.unknown_annotations(known).into_iter().map(line).collect()
 }
 
 /// Turns findings into the answer: what the old object had already broken, and no better, is only a warning.

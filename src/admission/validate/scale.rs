@@ -8,7 +8,7 @@ use crate::admission::facts::{Answer, CrQuery, Facts, WorkloadQuery};
 use crate::admission::review::Review;
 use crate::admission::target::Scalable;
 use crate::admission::verdict::Verdict;
-use crate::admission::workload::{Interrupt, custom_resource, missing, owner, policy_not_found, unreadable};
+use crate::admission::workload::{Interrupt, custom_resource, missing, owner, unreadable};
 use crate::policy::{CrKind, Object, ScalingPolicy, WorkloadKind, object, resolve};
 
 /// An autoscaling/v1 `Scale`. Of its parent it carries name and namespace, and nothing that says whose it is.
@@ -78,6 +78,13 @@ fn custom_resource_parent(
     Ok(cr.map(|cr| Parent { policy: cr.parsed.policy.clone(), counted: Counted::Replicas }))
 }
 
+fn unreadable_parent(kind: WorkloadKind, name: &str, reason: &str) -> Verdict {
+    let kind = kind.as_str();
+    Verdict::undecided(&format!(
+        "{kind} \"{name}\" could not be read ({reason}), so it is not known whether it is Berth's"
+    ))
+}
+
 fn workload_parent(
     kind: WorkloadKind,
     namespace: &str,
@@ -88,7 +95,8 @@ fn workload_parent(
     let workload = match facts.workload(query)? {
         Answer::Found(workload) => workload,
         Answer::Absent => return Ok(None),
-        Answer::Unreadable(reason) => return Err(policy_not_found(&format!("{} \"{name}\"", kind.as_str()), reason)),
+        // It may well be a bystander's, whose scales are not to depend on Berth.
+        Answer::Unreadable(reason) => return Err(Interrupt::Done(unreadable_parent(kind, name, reason))),
     };
     if workload.metadata.is_deleting() {
         return Ok(None);

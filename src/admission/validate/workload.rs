@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::findings::{Count, Counted, Finding, judge_count, verdict};
+use super::findings::{Count, Counted, Finding, judge_count, unknown_annotations, verdict};
+use crate::admission::Webhook;
 use crate::admission::facts::Facts;
 use crate::admission::review::Review;
 use crate::admission::template;
@@ -19,7 +20,7 @@ pub(in crate::admission) fn workload(
     review: &Review<'_>,
     facts: &Facts,
 ) -> Result<Verdict, Interrupt> {
-    let write = Write::read(kind, review, facts)?;
+    let write = Write::read(Webhook::Validate, kind, review, facts)?;
     let Some(resolved) = write.resolve() else { return Ok(Verdict::allow()) };
     if let Some(refusal) = write.stale(&resolved) {
         return Ok(refusal);
@@ -31,7 +32,8 @@ pub(in crate::admission) fn workload(
         (Some(old), Some(resolved)) if !findings.is_empty() => judge(old, &resolved)?,
         _ => Vec::new(),
     };
-    let mut warnings = resolved.conflicts.clone();
+    let mut warnings = unknown_annotations(kind.as_str(), &write.new.metadata, &names::ON_WORKLOADS);
+    warnings.extend(resolved.conflicts.iter().cloned());
     warnings.extend(service_name_warning(kind, &write.new, &resolved));
     Ok(verdict(findings, &before, warnings))
 }
