@@ -2,8 +2,11 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use berth_test_cluster::{Berth, BerthOptions, ControlPlane, ControlPlaneOptions, Error, Kubectl, Result, apply_crds};
+use berth_test_cluster::{
+    Berth, BerthOptions, ControlPlane, ControlPlaneOptions, Error, Kubectl, Output, Result, apply_crds, wait_for,
+};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -95,6 +98,16 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
+    /// kubectl with a manifest on its standard input. A `replace` goes out for the state that kubectl has just read, and
+    /// is repeated when a controller has written the status meanwhile.
+    pub(crate) fn kubectl_with(&self, arguments: &[&str], manifest: &Value) -> Result<Output> {
+        let arguments = [arguments, &["-f", "-"]].concat();
+        wait_for("a kubectl that meets no other writer", Duration::from_secs(20), || {
+            let output = self.kubectl.run_with_stdin(&arguments, &manifest.to_string())?;
+            Ok((!output.stderr.contains("Error from server (Conflict)")).then_some(output))
+        })
+    }
+
     /// An object as it is stored; `what` as in `deployment/web`.
     pub(crate) fn stored(&self, what: &str) -> Result<Value> {
         self.client.get(&self.name, what)

@@ -43,10 +43,6 @@ fn with_reference(kind: &str, name: &str, more: &[(&str, &str)]) -> Value {
     in_redis(kind, name, &[&[("session-password-secret", "redis/password")], more].concat())
 }
 
-fn kubectl(ns: &Namespace, arguments: &[&str], manifest: &Value) -> Result<Output> {
-    ns.kubectl.run_with_stdin(&[arguments, &["-f", "-"]].concat(), &manifest.to_string())
-}
-
 fn only_for_redis_with_a_reference(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let secret = ("session-password-secret", "redis/password");
     for kind in WORKLOADS {
@@ -57,7 +53,7 @@ fn only_for_redis_with_a_reference(_: &Context, ns: &Namespace) -> Result<(), Fa
             ("memory", opted_in(kind, "memory", &[("session-provider", "memory"), secret]), none),
             ("default", opted_in(kind, "default", &[secret]), none),
         ] {
-            kubectl(ns, &["apply"], &manifest)?.ok()?;
+            ns.kubectl_with(&["apply"], &manifest)?.ok()?;
             let stored = ns.stored(&format!("{kind}/{name}"))?;
             assert_eq!(env_of(&stored, 0, PASSWORD), expected, "{kind} {name}");
             assert_eq!(env_of(&stored, 0, GENERATION), [generation_env()], "{kind} {name}");
@@ -65,7 +61,7 @@ fn only_for_redis_with_a_reference(_: &Context, ns: &Namespace) -> Result<(), Fa
     }
     // Another reference takes the place of the first.
     let other = in_redis("Deployment", "reference", &[("session-password-secret", "other/key")]);
-    kubectl(ns, &["apply"], &other)?.ok()?;
+    ns.kubectl_with(&["apply"], &other)?.ok()?;
     assert_eq!(env_of(&ns.stored("deployment/reference")?, 0, PASSWORD), [password_env("other", "key")]);
     Ok(())
 }
@@ -113,7 +109,7 @@ fn plain_text_is_replaced(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         *env(&mut manifest, 0) = json!([{"name": "A", "value": "b"}, plain(), {"name": "C", "value": "d"}]);
         let what = format!("{kind}/{name}");
 
-        let output = kubectl(ns, form, &manifest)?;
+        let output = ns.kubectl_with(form, &manifest)?;
         let expected = format!(
             "Warning: container app: the plain {PASSWORD} was replaced by a reference to key password of Secret redis; take \
              it out of the manifest, and change the password, since it was readable\n"
@@ -128,7 +124,7 @@ fn plain_text_is_replaced(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 
         // The same manifest again is told the same, and changes nothing.
         let form = if form == ["create"] { &["replace"] } else { form };
-        let again = kubectl(ns, form, &manifest)?;
+        let again = ns.kubectl_with(form, &manifest)?;
         assert!(again.stderr.contains("was replaced by a reference"), "{}", again.stderr);
         again.ok()?;
         assert_same(&ns.stored(&what)?["spec"], &stored["spec"]);
@@ -154,7 +150,7 @@ fn plain_text_is_refused(_: &Context, ns: &Namespace) -> Result<(), Failed> {
             let what = format!("{kind}/{name}");
             let mut with_plain = manifest.clone();
             *env(&mut with_plain, 0) = json!([plain()]);
-            assert_refused(&kubectl(ns, form, &with_plain)?, kind, name);
+            assert_refused(&ns.kubectl_with(form, &with_plain)?, kind, name);
             assert!(ns.stored(&what).is_err(), "nothing is stored");
 
             let before = ns.client.create(&ns.name, &manifest)?;
@@ -200,7 +196,7 @@ fn in_the_policys_container_only(_: &Context, ns: &Namespace) -> Result<(), Fail
         by_default["spec"]["template"]["metadata"]["annotations"] =
             json!({"kubectl.kubernetes.io/default-container": "app"});
         for manifest in [by_default, by_annotation] {
-            kubectl(ns, &["apply"], &manifest)?.ok()?;
+            ns.kubectl_with(&["apply"], &manifest)?.ok()?;
             let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
             let mut stored = ns.stored(&format!("{kind}/{name}"))?;
             assert_eq!(*env(&mut stored, 1), json!([password_env("redis", "password"), generation_env()]));
@@ -223,7 +219,7 @@ fn named_twice(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         let mut manifest = with_reference(kind, "web", &[]);
         let other = json!({"name": "A", "value": "b"});
         *env(&mut manifest, 0) = json!([password_env("old", "key"), other, plain(), password_env("older", "key")]);
-        kubectl(ns, &["create"], &manifest)?.ok()?;
+        ns.kubectl_with(&["create"], &manifest)?.ok()?;
         let mut stored = ns.stored(&format!("{kind}/web"))?;
         assert_eq!(*env(&mut stored, 0), json!([password_env("redis", "password"), other, generation_env()]));
     }

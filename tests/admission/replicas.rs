@@ -36,7 +36,7 @@ fn count(ns: &Namespace, what: &str) -> Result<i64> {
 }
 
 fn replace(ns: &Namespace, manifest: &Value) -> Result<Output> {
-    ns.kubectl.run_with_stdin(&["replace", "-f", "-"], &manifest.to_string())
+    ns.kubectl_with(&["replace"], manifest)
 }
 
 fn of_an_annotated(ns: &Namespace, kind: &str) -> Result<(), Failed> {

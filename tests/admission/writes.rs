@@ -172,8 +172,7 @@ fn apply_server_side(ns: &Namespace, manifest: &Value) -> Result<Value> {
 }
 
 fn kubectl(ns: &Namespace, arguments: &[&str], manifest: &Value) -> Result<Value> {
-    let arguments = [arguments, &["-o", "json", "-f", "-"]].concat();
-    parse(&ns.kubectl.run_with_stdin(&arguments, &manifest.to_string())?.ok()?)
+    parse(&ns.kubectl_with(&[arguments, &["-o", "json"]].concat(), manifest)?.ok()?)
 }
 
 fn parse(text: &str) -> Result<Value> {

@@ -6,7 +6,7 @@ use berth_test_cluster::wait_for;
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
-use super::{BOUND, assert_stamp, image, kubectl, replica_sets, stamp_patch, stamped, with_image};
+use super::{BOUND, assert_stamp, image, replica_sets, stamp_patch, stamped, with_image};
 use crate::context::{Context, Namespace, trial};
 use crate::objects::{WORKLOADS, in_redis, uncounted};
 use crate::wiring::{STAMP, assert_same, stamp, without_status};
@@ -23,7 +23,7 @@ pub(super) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
 fn counts_changes(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for kind in WORKLOADS {
         let what = format!("{kind}/web");
-        kubectl(ns, &["create"], &in_redis(kind, "web", &[]))?.ok()?;
+        ns.kubectl_with(&["create"], &in_redis(kind, "web", &[]))?.ok()?;
         assert_stamp(ns, &what, "1")?;
         for (arguments, expected) in [
             (&["set", "image", &what, "app=example:2"][..], "2"),
@@ -43,7 +43,7 @@ fn counts_changes(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 }
 
 fn scaling(_: &Context, ns: &Namespace) -> Result<(), Failed> {
-    kubectl(ns, &["create"], &in_redis("Deployment", "web", &[("replicas", "1")]))?.ok()?;
+    ns.kubectl_with(&["create"], &in_redis("Deployment", "web", &[("replicas", "1")]))?.ok()?;
     let before = replica_sets(ns, "web", 1)?;
     assert_eq!(before.len(), 1);
     for count in ["5", "2"] {
@@ -63,7 +63,7 @@ fn nobody_lowers_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     for kind in WORKLOADS {
         let what = format!("{kind}/web");
         let manifest = in_redis(kind, "web", &[]);
-        kubectl(ns, &["create"], &stamped(manifest.clone(), 7))?.ok()?;
+        ns.kubectl_with(&["create"], &stamped(manifest.clone(), 7))?.ok()?;
         assert_stamp(ns, &what, "7")?;
         let patch = |form: &str, patch: &str| ns.kubectl.run(&["patch", &what, "--type", form, "-p", patch])?.ok();
 
@@ -84,7 +84,7 @@ fn nobody_lowers_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         assert_stamp(ns, &what, "8")?;
         patch("merge", &stamp_patch(json!("20")).to_string())?;
         assert_stamp(ns, &what, "20")?;
-        kubectl(ns, &["replace"], &stamped(with_image(manifest, "example:3"), 1))?.ok()?;
+        ns.kubectl_with(&["replace"], &stamped(with_image(manifest, "example:3"), 1))?.ok()?;
         assert_stamp(ns, &what, "21")?;
     }
     Ok(())
@@ -93,10 +93,10 @@ fn nobody_lowers_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 fn rollout_undo(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let what = "deployment/web";
     let release = |count, image| with_image(uncounted(in_redis("Deployment", "web", &[("replicas", count)])), image);
-    kubectl(ns, &["apply"], &release("1", "example:1"))?.ok()?;
+    ns.kubectl_with(&["apply"], &release("1", "example:1"))?.ok()?;
     replica_sets(ns, "web", 1)?;
     // In one write, so that the old ReplicaSet, from which a rollback takes the annotations too, keeps the old ones.
-    kubectl(ns, &["apply"], &release("4", "example:2"))?.ok()?;
+    ns.kubectl_with(&["apply"], &release("4", "example:2"))?.ok()?;
     assert_eq!(ns.stored(what)?["spec"]["replicas"], 4);
     ns.kubectl.run(&["scale", what, "--replicas=3"])?.ok()?;
     assert_stamp(ns, what, "2")?;

@@ -21,11 +21,6 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
 
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Runs kubectl with a manifest on its standard input.
-fn kubectl(ns: &Namespace, arguments: &[&str], manifest: &Value) -> Result<Output> {
-    ns.kubectl.run_with_stdin(&[arguments, &["-f", "-"]].concat(), &manifest.to_string())
-}
-
 /// The manifest with this stamp on its template.
 fn stamped(mut manifest: Value, stamp: i64) -> Value {
     manifest["spec"]["template"]["metadata"]["annotations"] = json!({STAMP: stamp.to_string()});

@@ -8,8 +8,8 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use super::{
-    BOUND, assert_stale, assert_stamp, change_server, define_server, image, kubectl, mutations, replica_sets,
-    stamp_patch, stamped, with_image,
+    BOUND, assert_stale, assert_stamp, change_server, define_server, image, mutations, replica_sets, stamp_patch,
+    stamped, with_image,
 };
 use crate::context::{Context, Namespace, trial};
 use crate::objects::{owned, redis, resource};
@@ -39,7 +39,7 @@ fn written_from_generation_3(ns: &Namespace) -> Result<Value> {
     change_server(ns, "foo")?;
     change_server(ns, "foo")?;
     let written = stamped(manifest, 3);
-    kubectl(ns, &["apply"], &written)?.ok()?;
+    ns.kubectl_with(&["apply"], &written)?.ok()?;
     assert_stamp(ns, "deployment/foo", "3")?;
     Ok(written)
 }
@@ -48,12 +48,12 @@ fn written_from_generation_3(ns: &Namespace) -> Result<Value> {
 fn in_one_call(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let spec = |image: &str| json!({"replicas": 2, "image": image, "sessionStorage": redis()});
     let server = |image: &str| resource("MCPServer", "v1beta1", "foo", spec(image));
-    kubectl(ns, &["apply"], &server("example:1"))?.ok()?;
+    ns.kubectl_with(&["apply"], &server("example:1"))?.ok()?;
     let deployment = owned(ns, "mcpserver/foo", "Deployment")?;
     for generation in 2..6 {
         let image = format!("example:{generation}");
         let items = [server(&image), stamped(with_image(deployment.clone(), &image), generation)];
-        kubectl(ns, &["apply"], &json!({"apiVersion": "v1", "kind": "List", "items": items}))?.ok()?;
+        ns.kubectl_with(&["apply"], &json!({"apiVersion": "v1", "kind": "List", "items": items}))?.ok()?;
         // Not taken for a stray one: the cache may not have seen that generation yet.
         assert_stamp(ns, "deployment/foo", &generation.to_string())?;
     }
@@ -64,7 +64,7 @@ fn the_writer_moves_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     let deployment = server(ns)?;
     let stateful_set = owned(ns, "mcpserver/foo", "StatefulSet")?;
     for manifest in [&deployment, &stateful_set] {
-        kubectl(ns, &["apply"], manifest)?.ok()?;
+        ns.kubectl_with(&["apply"], manifest)?.ok()?;
         let what = format!("{}/foo", manifest["kind"].as_str().unwrap_or_default());
         assert_eq!(stamp(&ns.stored(&what)?), Some("1"), "{what}");
     }
@@ -74,15 +74,15 @@ fn the_writer_moves_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         // An old template must not look new.
         ns.kubectl.run(&["label", &what, "unrelated=yes"])?.ok()?;
         ns.kubectl.run(&["scale", &what, "--replicas=2"])?.ok()?;
-        kubectl(ns, &["replace"], manifest)?.ok()?;
-        kubectl(ns, &["replace"], &with_image(manifest.clone(), "example:user"))?.ok()?;
+        ns.kubectl_with(&["replace"], manifest)?.ok()?;
+        ns.kubectl_with(&["replace"], &with_image(manifest.clone(), "example:user"))?.ok()?;
         for odd in [json!("-2"), json!("two"), Value::Null] {
             ns.client.merge(&ns.name, &what, &stamp_patch(odd))?;
         }
         assert_eq!(stamp(&ns.stored(&what)?), Some("1"), "{what}");
 
         let newer = stamped(with_image(manifest.clone(), "example:2"), 2);
-        kubectl(ns, &["replace"], &newer)?.ok()?;
+        ns.kubectl_with(&["replace"], &newer)?.ok()?;
         let stored = ns.stored(&what)?;
         assert_eq!((stamp(&stored), image(&stored)), (Some("2"), "example:2"), "{what}");
     }
@@ -90,7 +90,7 @@ fn the_writer_moves_it(_: &Context, ns: &Namespace) -> Result<(), Failed> {
 }
 
 fn scaling(_: &Context, ns: &Namespace) -> Result<(), Failed> {
-    kubectl(ns, &["create"], &server(ns)?)?.ok()?;
+    ns.kubectl_with(&["create"], &server(ns)?)?.ok()?;
     assert_eq!(replica_sets(ns, "foo", 1)?.len(), 1);
     // By hand, and as the server's controller follows the server's count, which raises the server's generation.
     ns.kubectl.run(&["scale", "deployment/foo", "--replicas=5"])?.ok()?;
@@ -137,10 +137,10 @@ fn stray(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     ns.kubectl.run(&["patch", "deployment/foo", "-p", &stray])?.ok()?;
     assert_stamp(ns, "deployment/foo", "3")?;
     // The next writers get through: one of the same state, and one of the next.
-    kubectl(ns, &["replace"], &with_image(manifest.clone(), "example:3"))?.ok()?;
+    ns.kubectl_with(&["replace"], &with_image(manifest.clone(), "example:3"))?.ok()?;
     assert_stamp(ns, "deployment/foo", "3")?;
     change_server(ns, "foo")?;
-    kubectl(ns, &["replace"], &stamped(with_image(manifest, "example:4"), 4))?.ok()?;
+    ns.kubectl_with(&["replace"], &stamped(with_image(manifest, "example:4"), 4))?.ok()?;
     assert_stamp(ns, "deployment/foo", "4")?;
     assert_eq!(image(&ns.stored("deployment/foo")?), "example:4");
     Ok(())
@@ -158,7 +158,7 @@ fn stale_writer(ctx: &Context, ns: &Namespace) -> Result<(), Failed> {
         &["replace", "--field-manager=thv-operator"],
     ] {
         let asked = mutations(ctx, ns, "foo");
-        assert_stale(&kubectl(ns, form, &older)?, 2, 3)?;
+        assert_stale(&ns.kubectl_with(form, &older)?, 2, 3)?;
         assert_eq!(mutations(ctx, ns, "foo"), asked + 1, "kubectl {form:?} is told once");
         assert_same(&without_status(&ns.stored("deployment/foo")?), &without_status(&before));
     }
@@ -180,10 +180,10 @@ fn recreated(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     assert_eq!(change_server(ns, "foo")?, 2);
     let mut adopted = stamped(manifest, 1);
     adopted["metadata"]["ownerReferences"][0]["uid"] = ns.stored("mcpserver/foo")?["metadata"]["uid"].clone();
-    kubectl(ns, &["replace"], &adopted)?.ok()?;
+    ns.kubectl_with(&["replace"], &adopted)?.ok()?;
     assert_stamp(ns, "deployment/foo", "1")?;
     // From here on the rule holds again.
-    kubectl(ns, &["replace"], &stamped(adopted.clone(), 2))?.ok()?;
-    assert_stale(&kubectl(ns, &["replace"], &adopted)?, 1, 2)?;
+    ns.kubectl_with(&["replace"], &stamped(adopted.clone(), 2))?.ok()?;
+    assert_stale(&ns.kubectl_with(&["replace"], &adopted)?, 1, 2)?;
     Ok(())
 }
