@@ -325,7 +325,8 @@ fn built_by_toolhive(ctx: &Context, ns: &Namespace) -> Result<(), Failed> {
 
     let reviews = ctx.reviews(ns);
     let mutations: Vec<_> = reviews.iter().filter(|review| review["webhook"] == "mutate").collect();
-    assert_eq!(mutations.len(), 6, "{mutations:?}");
+    // A write that meets another writer is asked about again.
+    assert!(mutations.len() >= 6, "{mutations:?}");
     for review in mutations {
         assert_eq!((&review["patches"], &review["warnings"]), (&json!(0), &json!(0)), "{review}");
     }
