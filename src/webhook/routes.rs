@@ -18,6 +18,10 @@ use crate::admission::Webhook;
 /// The largest review that is read. An object has at most 3 MiB in etcd, and an update carries it twice.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
+/// How much of a body that is too large is read and thrown away. A stream that ends before is reset, and a client that is
+/// still sending then sees the reset rather than the answer.
+const MAX_DISCARDED: usize = 4 * MAX_BODY;
+
 /// Memory set aside for a body before any of it has come.
 const FIRST_BODY: usize = 256 * 1024;
 
@@ -136,7 +140,7 @@ async fn discard(mut body: Payload) -> Rejection {
     let mut discarded = 0;
     while let Some(Ok(piece)) = body.next().await {
         discarded += piece.len();
-        if discarded > MAX_BODY {
+        if discarded > MAX_DISCARDED {
             break;
         }
     }
