@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::facts::{Answer, CrQuery, Facts, Need};
+use super::review::{Operation, Review};
 use super::verdict::{Reason, Verdict};
 use super::{sparse, stamp};
 use crate::policy::{CodeWord, CrKind, CustomResource, Metadata, Object, Problem, object};
@@ -90,6 +91,22 @@ pub(super) fn unreadable(what: &str, error: &serde_json::Error) -> Interrupt {
 pub(super) fn missing(what: &str, field: &str) -> Interrupt {
     let sentence = format!("the review of this {what} carries no {field}");
     Interrupt::Done(Verdict::refuse(400, Reason::BadRequest, None, &sentence))
+}
+
+/// The object of a review, and on UPDATE what it was before.
+pub(super) fn objects<'a, T>(
+    what: &str,
+    review: &Review<'a>,
+    read: impl Fn(&'a RawValue) -> Result<T, serde_json::Error>,
+) -> Result<(T, Option<T>), Interrupt> {
+    let read = |object| read(object).map_err(|error| unreadable(what, &error));
+    let new = read(review.object.ok_or_else(|| missing(what, "object"))?)?;
+    let old = match (review.operation, review.old_object) {
+        (Operation::Update, None) => return Err(missing(what, "oldObject")),
+        (Operation::Update, Some(old)) => Some(read(old)?),
+        _ => None,
+    };
+    Ok((new, old))
 }
 
 /// The answer when an owner or a scale's parent could not be read in time.

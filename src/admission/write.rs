@@ -7,7 +7,7 @@ use super::facts::{CrQuery, Facts};
 use super::review::{Operation, Review};
 use super::stamp::{self, Decision};
 use super::verdict::{Reason, Verdict};
-use super::workload::{Interrupt, Workload, missing, owner, unreadable};
+use super::workload::{Interrupt, Workload, objects, owner};
 use crate::policy::{CodeWord, CustomResource, Metadata, Resolved, WorkloadKind, names, resolve};
 
 /// A write as both webhooks see it.
@@ -31,15 +31,7 @@ impl<'a, 'f> Write<'a, 'f> {
         review: &Review<'a>,
         facts: &'f Facts,
     ) -> Result<Self, Interrupt> {
-        let what = kind.as_str();
-        let read = |object| Workload::read(object).map_err(|error| unreadable(what, &error));
-        let Some(object) = review.object else { return Err(missing(what, "object")) };
-        let new = read(object)?;
-        let old = match (review.operation, review.old_object) {
-            (Operation::Update, None) => return Err(missing(what, "oldObject")),
-            (Operation::Update, Some(old)) => Some(read(old)?),
-            _ => None,
-        };
+        let (new, old) = objects(kind.as_str(), review, Workload::read)?;
         // Only the stored object says that it is being deleted; in a new one, anybody can write that.
         if old.as_ref().is_some_and(|old| old.metadata.is_deleting()) {
             return Err(Interrupt::Done(Verdict::allow()));

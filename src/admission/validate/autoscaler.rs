@@ -1,7 +1,6 @@
 //! HorizontalPodAutoscalers that point at something of Berth's.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::findings::{Count, Finding, judge_count, verdict};
 use super::scale::parent;
@@ -9,7 +8,7 @@ use crate::admission::facts::Facts;
 use crate::admission::review::{Operation, Review};
 use crate::admission::target::Scalable;
 use crate::admission::verdict::Verdict;
-use crate::admission::workload::{Interrupt, missing, unreadable};
+use crate::admission::workload::{Interrupt, objects};
 use crate::policy::{CrKind, Metadata, Object, WorkloadKind, names::TOOLHIVE_GROUP, object};
 
 const KIND: &str = "HorizontalPodAutoscaler";
@@ -51,18 +50,9 @@ impl Autoscaler {
 
 /// Judges a write of an autoscaler: what it may scale to, it will.
 pub(in crate::admission) fn autoscaler(review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
-    let read = |object: &RawValue| {
-        serde_json::from_str::<Object<Autoscaler>>(object.get())
-            .map(|object| object.0)
-            .map_err(|error| unreadable(KIND, &error))
-    };
-    let Some(object) = review.object else { return Err(missing(KIND, "object")) };
-    let new = read(object)?;
-    let old = match (review.operation, review.old_object) {
-        (Operation::Update, Some(old)) => Some(read(old)?),
-        (Operation::Update, None) => return Err(missing(KIND, "oldObject")),
-        _ => None,
-    };
+    let (new, old) = objects(KIND, review, |object| {
+        serde_json::from_str::<Object<Autoscaler>>(object.get()).map(|object| object.0)
+    })?;
     if old.as_ref().is_some_and(|old| old.metadata.is_deleting()) || new.spec.max_replicas <= 1 {
         return Ok(Verdict::allow());
     }

@@ -1,14 +1,12 @@
 //! MCPServers and VirtualMCPServers.
 
-use serde_json::value::RawValue;
-
 use super::findings::{Count, Counted, Finding, judge_count, unknown_annotations, verdict};
 use super::workload::missing_address;
 use crate::admission::Settings;
 use crate::admission::facts::{Answer, Facts, WorkloadQuery};
-use crate::admission::review::{Operation, Review};
+use crate::admission::review::Review;
 use crate::admission::verdict::Verdict;
-use crate::admission::workload::{Interrupt, missing, policy_not_found, unreadable};
+use crate::admission::workload::{Interrupt, objects, policy_not_found};
 use crate::policy::{CrKind, CustomResource, Transport, WorkloadKind, names};
 
 /// The live counts of a custom resource's workloads; what the resource names itself counts instead.
@@ -26,17 +24,9 @@ pub(in crate::admission) fn custom_resource(
     settings: &Settings,
 ) -> Result<Verdict, Interrupt> {
     let what = kind.as_str();
-    let read = |object: &RawValue| {
+    let (new, old) = objects(what, review, |object| {
         CustomResource::from_json(kind, object.get(), settings.default_storage.as_ref())
-            .map_err(|error| unreadable(what, &error))
-    };
-    let Some(object) = review.object else { return Err(missing(what, "object")) };
-    let new = read(object)?;
-    let old = match (review.operation, review.old_object) {
-        (Operation::Update, None) => return Err(missing(what, "oldObject")),
-        (Operation::Update, Some(old)) => Some(read(old)?),
-        _ => None,
-    };
+    })?;
     if old.as_ref().is_some_and(|old| old.meta.is_deleting()) {
         return Ok(Verdict::allow());
     }
