@@ -3,7 +3,6 @@
 //! Everything here is pure. [`resolve`] says which policy applies to a workload; the rest of the crate works from the
 //! [`ScalingPolicy`] that comes of it, whatever it was written in.
 
-mod address;
 mod annotations;
 mod custom_resource;
 mod fields;
@@ -14,10 +13,12 @@ pub mod names;
 mod problem;
 mod resolve;
 
-pub use address::Address;
+// One parser for each input, whichever program reads it.
+pub use berth_proxy::address::Address;
+pub use berth_proxy::duration::parse_duration;
+
 pub use annotations::{OptIn, annotation_path, from_annotations, opt_in};
 pub use custom_resource::CustomResource;
-pub use fields::parse_duration;
 pub(crate) use json::{Object, object};
 pub use metadata::{ControllerRef, CrKind, Metadata};
 pub use model::{Parsed, RedisStorage, ScalingPolicy, SecretRef, SessionStorage, Transport};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::address::Address;
+use berth_proxy::address::Address;
+
 use super::names::{DEFAULT_SESSION_CACHE_SIZE, DEFAULT_SESSION_TTL};
 use super::problem::Problem;
 

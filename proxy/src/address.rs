@@ -67,7 +67,7 @@ impl Address {
             if at > 0 && !several {
                 return Err("only sentinel and cluster URLs take several hosts".to_owned());
             }
-            check_host_port(host)?;
+            split_host_port(host)?;
         }
         Ok(Self(text.to_owned()))
     }
@@ -85,7 +85,8 @@ impl fmt::Display for Address {
     }
 }
 
-fn check_host_port(text: &str) -> Result<(), String> {
+/// Splits `host:port` or `[address]:port`; the host comes without brackets.
+pub(crate) fn split_host_port(text: &str) -> Result<(&str, u16), String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(v6) => {
             let (host, rest) = v6.split_once(']').ok_or("the bracket of its IPv6 address is not closed")?;
@@ -93,7 +94,7 @@ fn check_host_port(text: &str) -> Result<(), String> {
             (host, rest.strip_prefix(':').ok_or("it has no port; write [address]:port")?)
         }
         None => {
-            let (host, port) = text.rsplit_once(':').ok_or("it has no port; write host:port, usually port 6379")?;
+            let (host, port) = text.rsplit_once(':').ok_or("it has no port; write host:port")?;
             if host.contains(':') {
                 return Err("an IPv6 address needs brackets; write [address]:port".to_owned());
             }
@@ -105,7 +106,8 @@ fn check_host_port(text: &str) -> Result<(), String> {
         }
     };
     let number = port.parse::<u16>().ok().filter(|number| *number > 0 && !port.starts_with('+'));
-    number.map(|_| ()).ok_or_else(|| format!("{port:?} is no port of {host:?}; write a number from 1 to 65535"))
+    let number = number.ok_or_else(|| format!("{port:?} is no port of {host:?}; write a number from 1 to 65535"))?;
+    Ok((host, number))
 }
 
 #[cfg(test)]

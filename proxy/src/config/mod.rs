@@ -1,0 +1,1 @@
+//! The configuration: RunConfig file, flags, and what comes of both.

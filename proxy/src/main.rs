@@ -1,0 +1,3 @@
+//! `berth-proxy`; everything is in the library.
+
+fn main() {}
