@@ -2,6 +2,33 @@
 
 use std::fmt;
 
+/// How many servers stand behind an address, and who says which one to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// One server.
+    Single,
+    /// Sentinels, which know the server that is the master of this name.
+    Sentinel {
+        /// The name of the master.
+        master: String,
+    },
+    /// Nodes of a Redis Cluster.
+    Cluster,
+}
+
+/// What to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// What the hosts are.
+    pub topology: Topology,
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// Host (IPv6 without brackets) and port of each; at least one.
+    pub hosts: Vec<(String, u16)>,
+    /// The database's number, where the address names one.
+    pub db: Option<u32>,
+}
+
 /// How a Redis is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
@@ -70,6 +97,32 @@ impl Address {
             split_host_port(host)?;
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// What to connect to.
+    ///
+    /// # Errors
+    /// What the path must say, as the end of a sentence about the address: a database's number, or for Sentinel the
+    /// name of a master (and, after another slash, a number).
+    pub fn endpoints(&self) -> Result<Endpoints, String> {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("redis", &self.0));
+        let before_query = rest.find(['?', '#']).map_or(rest, |end| &rest[..end]);
+        let (hosts, path) = before_query.split_once('/').unwrap_or((before_query, ""));
+        let hosts = hosts.split(',').map(|host| split_host_port(host).map(|(host, port)| (host.to_owned(), port)));
+        let (topology, db) = if scheme.contains("sentinel") {
+            let (master, db) = path.split_once('/').unwrap_or((path, ""));
+            if master.is_empty() {
+                return Err("it does not name the master; write …/NAME, usually /mymaster".to_owned());
+            }
+            (Topology::Sentinel { master: master.to_owned() }, db)
+        } else if scheme.contains("cluster") {
+            (Topology::Cluster, path)
+        } else {
+            (Topology::Single, path)
+        };
+        let number = |db: &str| db.parse().map_err(|_| format!("{db:?} is no number of a database"));
+        let db = if db.is_empty() { None } else { Some(number(db)?) };
+        Ok(Endpoints { topology, tls: scheme.starts_with("rediss"), hosts: hosts.collect::<Result<_, _>>()?, db })
     }
 
     /// The address as it was written.
@@ -160,11 +213,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn endpoints_are_what_the_address_says() {
+        let read = |text: &str| Address::parse(text).and_then(|address| address.endpoints());
+        let one = |host: &str, port| vec![(host.to_owned(), port)];
+        let single = |hosts, tls, db| Ok(Endpoints { topology: Topology::Single, tls, hosts, db });
+        assert_eq!(read("redis:6379"), single(one("redis", 6379), false, None));
+        assert_eq!(read("redis://[::1]:6379/3"), single(one("::1", 6379), false, Some(3)));
+        assert_eq!(read("rediss://redis:6380/?x=1"), single(one("redis", 6380), true, None));
+        let several = vec![("a".to_owned(), 1), ("b".to_owned(), 2)];
+        assert_eq!(
+            read("rediss+sentinel://a:1,b:2/main/4"),
+            Ok(Endpoints {
+                topology: Topology::Sentinel { master: "main".into() },
+                tls: true,
+                hosts: several.clone(),
+                db: Some(4)
+            })
+        );
+        assert_eq!(
+            read("redis-cluster://a:1,b:2"),
+            Ok(Endpoints { topology: Topology::Cluster, tls: false, hosts: several, db: None })
+        );
+        assert!(read("redis+sentinel://a:1").unwrap_err().contains("master"));
+        assert!(read("redis://a:1/x").unwrap_err().contains("number"));
+    }
+
     proptest::proptest! {
         #[test]
         fn no_text_panics_and_what_passes_has_no_credentials(text in "\\PC{0,40}|(redis|rediss|http)://\\PC{0,30}") {
             if let Ok(address) = Address::parse(&text) {
                 proptest::prop_assert!(!address.as_str().contains('@'));
+                let _ = address.endpoints();
             }
         }
     }

@@ -3,10 +3,19 @@
 //! [`Sessions`] is what the rest of the proxy asks. A session id never gets past [`Sessions::key`]: cache, store and
 //! logs know its [`SessionKey`] only.
 
+mod cache;
+mod clock;
+mod gone;
 mod id;
+mod in_use;
+mod keeper;
+mod record;
 mod sessions;
+mod store;
+mod table;
 
 pub use id::{Hasher, Identity, PathTag, SessionKey};
 pub use sessions::{
     Counts, Found, InUse, Pin, PinMode, PinOutcome, Readiness, SessionSettings, Sessions, Statistics, UnpinReason,
 };
+pub use store::redis::{DEFAULT_KEY_PREFIX, RedisTarget};

@@ -1,0 +1,260 @@
+//! What a replica does for its sessions in the background.
+//!
+//! Each round is one look at the store (one command), and what little else there is to tell it. The cost in commands is
+//! budgeted: in steady use at most two a second, whatever the number of sessions.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::cache::Cache;
+use super::gone::Gone;
+use super::id::SessionKey;
+use super::in_use::InUseTable;
+use super::store::SessionStore;
+use super::store::redis::{Adopted, Poll, RedisStore};
+use crate::pods::PodId;
+
+/// Between two looks at the store. A deletion through another replica must be heard of within a second.
+const ROUND: Duration = Duration::from_millis(800);
+/// Between two rounds that something asked for.
+const SHORTEST_ROUND: Duration = Duration::from_millis(50);
+/// Commands that a round earns besides its look: with 1.25 looks a second, two a second in all.
+const CREDIT: f64 = 0.6;
+/// Sessions in one refresh: about a megabyte.
+const BATCH: usize = 20_000;
+/// Pins in one script that writes back: a few milliseconds of Redis' time.
+const WRITE_BACK_BATCH: usize = 500;
+/// How long a round may write back before it looks for deletions again.
+const WRITE_BACK_SLICE: Duration = Duration::from_millis(400);
+/// Expired pins that one script removes.
+const REAP_BATCH: usize = 100;
+/// Waits between attempts to connect.
+const BACKOFF: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
+
+/// Sessions of a store that all replicas share, as this replica has them.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) cache: Cache,
+    pub(super) store: RedisStore,
+    pub(super) in_use: InUseTable,
+    pub(super) gone: Gone,
+    /// Whether the store was ever reached.
+    pub(super) was_connected: AtomicBool,
+    /// How often the store is told of the use of a session.
+    pub(super) interval: Duration,
+}
+
+/// How often the store is told that a session is in use.
+pub(super) fn refresh_interval(ttl: Duration) -> Duration {
+    (ttl / 10).clamp(ROUND, Duration::from_secs(60))
+}
+
+/// How long a pin lives in the store: longer than the session, by the time that a refresh may take to get there.
+pub(super) fn lifetime(ttl: Duration) -> Duration {
+    ttl + refresh_interval(ttl) * 3
+}
+
+/// What is left to do from round to round.
+#[derive(Debug)]
+struct Tasks {
+    /// Uses that the store was not told of.
+    used: HashMap<PodId, Vec<(SessionKey, Instant)>>,
+    /// Where the sweep for such uses goes on.
+    sweep: usize,
+    /// Where writing back goes on, while it is under way.
+    write_back: Option<usize>,
+    /// Pods to remove expired pins of.
+    reap: Vec<String>,
+    reap_next: Instant,
+    /// Commands that may be sent.
+    credit: f64,
+}
+
+impl Shared {
+    /// Keeps the connection and everything behind it. Never ends.
+    pub(super) async fn run(&self) {
+        let started = Instant::now();
+        let mut tasks = Tasks {
+            used: HashMap::new(),
+            sweep: 0,
+            write_back: None,
+            reap: Vec::new(),
+            reap_next: started + self.interval * 2,
+            credit: 0.0,
+        };
+        let mut last_seen = started;
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            if self.store.is_connected() {
+                match self.store.poll().await {
+                    Ok(poll) => {
+                        last_seen = Instant::now();
+                        self.heard(poll, &mut tasks);
+                        self.work(&mut tasks).await;
+                    }
+                    // Where the connection is lost, that is said when it cannot be made anew.
+                    Err(_) if !self.store.is_connected() => continue,
+                    Err(_) => {}
+                }
+            } else {
+                match self.store.connect().await {
+                    Ok(poll) => {
+                        tracing::info!(after = ?last_seen.elapsed(), "connected to the session store");
+                        // Pins that nobody could refresh may have expired there.
+                        if last_seen.elapsed() > self.interval {
+                            tasks.write_back = Some(0);
+                        }
+                        last_seen = Instant::now();
+                        tasks.reap_next = last_seen + self.interval * 2;
+                        failures = 0;
+                        self.was_connected.store(true, Ordering::Release);
+                        self.heard(poll, &mut tasks);
+                        let _ = self.store.count().await;
+                        self.work(&mut tasks).await;
+                    }
+                    Err(why) => {
+                        if failures == 0 {
+                            tracing::warn!(why, "cannot reach the session store; sessions in the cache go on");
+                        }
+                        let wait = BACKOFF.get(failures).or(BACKOFF.last()).copied().unwrap_or(ROUND);
+                        failures += 1;
+                        tokio::time::sleep(wait).await;
+                        continue;
+                    }
+                }
+            }
+            if tasks.write_back.is_some() && self.store.is_connected() {
+                continue;
+            }
+            let rest = ROUND.saturating_sub(began.elapsed());
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                () = self.store.attention.notified() => {
+                    tokio::time::sleep(SHORTEST_ROUND.saturating_sub(began.elapsed())).await;
+                }
+            }
+            // Rounds that were cut short earn less.
+            tasks.credit = (tasks.credit + CREDIT * began.elapsed().as_secs_f64() / ROUND.as_secs_f64()).min(3.0);
+        }
+    }
+
+    fn heard(&self, poll: Poll, tasks: &mut Tasks) {
+        match poll {
+            Poll::Deleted(keys) => self.forget(&keys),
+            Poll::DeletedTooMany => self.cache.clear(),
+            Poll::Adopted(Adopted { deleted, write_back }) => {
+                self.forget(&deleted);
+                if write_back {
+                    self.gone.tell_again();
+                    tasks.write_back = Some(0);
+                }
+            }
+        }
+    }
+
+    fn forget(&self, keys: &[SessionKey]) {
+        if !keys.is_empty() {
+            self.cache.forget(keys.iter().copied());
+            self.in_use.forget(keys);
+        }
+    }
+
+    async fn work(&self, tasks: &mut Tasks) {
+        for (key, pod) in self.gone.untold(WRITE_BACK_BATCH) {
+            if self.store.unpin(&key, pod).await.is_err() {
+                return;
+            }
+            self.gone.told(&key);
+        }
+        if self.write_back(tasks).await.is_err() {
+            return;
+        }
+        if self.store.take_recount() {
+            let _ = self.store.count().await;
+        }
+        self.collect_used(tasks);
+        if self.refresh(tasks).await.is_ok() {
+            let _ = self.reap(tasks).await;
+        }
+    }
+
+    /// Writes back a part of what this replica remembers.
+    async fn write_back(&self, tasks: &mut Tasks) -> Result<(), super::store::Unavailable> {
+        let began = Instant::now();
+        while let Some(cursor) = tasks.write_back {
+            let mut pins = Vec::new();
+            let next = self.cache.sweep(cursor, WRITE_BACK_BATCH, true, |key, pin, ago| pins.push((key, pin, ago)));
+            if next.is_none() {
+                // Streams go on although their session may have left the cache.
+                pins.extend(self.in_use.all().into_iter().map(|(key, pin)| (key, pin, Duration::ZERO)));
+            }
+            let refused = self.store.write_back(&pins).await?;
+            self.forget(&refused);
+            tasks.write_back = next;
+            if began.elapsed() > WRITE_BACK_SLICE {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for uses in as much of the cache as makes it whole in one interval.
+    fn collect_used(&self, tasks: &mut Tasks) {
+        let now = Instant::now();
+        let rounds = (self.interval.as_secs_f64() / ROUND.as_secs_f64()).max(1.0);
+        let limit = (self.cache.places() as f64 / rounds).ceil() as usize;
+        let used = &mut tasks.used;
+        let mut add = |key, pod, ago| {
+            let at = now.checked_sub(ago).unwrap_or(now);
+            used.entry(pod).or_default().push((key, at));
+        };
+        let next = self.cache.sweep(tasks.sweep, limit, false, |key, pin, ago| add(key, pin.pod, ago));
+        if next.is_none() {
+            for (key, pin) in self.in_use.all() {
+                self.cache.touch(&key);
+                add(key, pin.pod, Duration::ZERO);
+            }
+        }
+        tasks.sweep = next.unwrap_or(0);
+    }
+
+    /// Tells the store of uses, pod by pod, as far as the budget goes.
+    async fn refresh(&self, tasks: &mut Tasks) -> Result<(), super::store::Unavailable> {
+        while tasks.credit >= 1.0 {
+            let most = tasks.used.iter().max_by_key(|(_, used)| used.len()).map(|(pod, _)| *pod);
+            let Some((pod, mut used)) = most.and_then(|pod| tasks.used.remove_entry(&pod)) else { break };
+            let rest = used.split_off(used.len().min(BATCH));
+            let sent = self.store.refresh(pod, &used).await;
+            tasks.credit -= 1.0;
+            let left = if sent.is_ok() { rest } else { used.into_iter().chain(rest).collect() };
+            if !left.is_empty() {
+                tasks.used.entry(pod).or_default().extend(left);
+            }
+            sent?;
+        }
+        Ok(())
+    }
+
+    /// Removes expired pins, pod by pod, with what the budget leaves.
+    async fn reap(&self, tasks: &mut Tasks) -> Result<(), super::store::Unavailable> {
+        if tasks.credit < 1.0 || !tasks.used.is_empty() {
+            return Ok(());
+        }
+        if tasks.reap.is_empty() && tasks.reap_next <= Instant::now() {
+            tasks.reap_next = Instant::now() + self.interval * 5;
+            tasks.reap = self.store.pinned_pods().await?;
+            tasks.credit -= 1.0;
+        } else if let Some(label) = tasks.reap.pop() {
+            let removed = self.store.reap(&label, REAP_BATCH).await?;
+            if removed == REAP_BATCH {
+                tasks.reap.push(label);
+            }
+            // The script itself, what it always does, and a record looked at and removed for each.
+            tasks.credit -= 10.0 + 2.0 * removed as f64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! The layout of one server's sessions in Redis.
+//!
+//! | key | type | what |
+//! |---|---|---|
+//! | `P:pins` | hash | session key → record (JSON) |
+//! | `P:pod:<pod>` | sorted set | session key, score: when it expires (Unix ms). Counts and refreshes go by these |
+//! | `P:pods` | set | pods that have such a set |
+//! | `P:gone` | sorted set | deleted session keys, score: the number of the deletion |
+//! | `P:state` | hash | `epoch` (random, new when pins may have been lost), `until` (Unix ms: the end of the time in which they are written back), `seq` (pins so far), `gone` (deletions so far) |
+//!
+//! `P` is `<prefix><namespace>/<name>/{<namespace>/<name>}`: all keys of a server lie in one slot of a Cluster, so that
+//! scripts can work on them.
+
+use crate::session::id::Identity;
+
+/// Prefix of all keys where none is given.
+pub const DEFAULT_KEY_PREFIX: &str = "berth:session:";
+
+/// The names of one server's keys.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    pub(super) pins: String,
+    pub(super) pods: String,
+    pub(super) gone: String,
+    pub(super) state: String,
+    /// The set of a pod is this and its label.
+    pub(super) pod_prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str, identity: &Identity) -> Self {
+        let all = format!("{prefix}{identity}/{{{identity}}}");
+        Self {
+            pins: format!("{all}:pins"),
+            pods: format!("{all}:pods"),
+            gone: format!("{all}:gone"),
+            state: format!("{all}:state"),
+            pod_prefix: format!("{all}:pod:"),
+        }
+    }
+
+    pub(super) fn pod(&self, label: &str) -> String {
+        format!("{}{label}", self.pod_prefix)
+    }
+}

@@ -1,0 +1,368 @@
+//! Pins in a Redis that all replicas share. Needs Redis 6.2 (or a server that speaks like it).
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind};
+use tokio::sync::{Notify, watch};
+
+use super::{SessionStore, Unavailable};
+use crate::pods::{Naming, PodId};
+use crate::session::clock::{millis, unix_millis};
+use crate::session::id::{Identity, SessionKey};
+use crate::session::record;
+use crate::session::sessions::{Counts, Pin, PinMode, PinOutcome};
+
+mod epoch;
+mod keys;
+mod link;
+mod scripts;
+mod upkeep;
+
+pub use keys::DEFAULT_KEY_PREFIX;
+pub use link::RedisTarget;
+pub(in crate::session) use upkeep::{Adopted, Poll};
+
+use epoch::{Judgement, State};
+use keys::Keys;
+use link::Pair;
+
+/// Until a look-up must have ended, so that a client hears within a second.
+const READ: Duration = Duration::from_millis(800);
+/// Until a write must have ended. Longer: giving up means to throw away a session that the server has just made.
+const WRITE: Duration = Duration::from_secs(5);
+/// Tombstones that are kept. A replica that missed more forgets all that it cached.
+const TOMBSTONES: usize = 10_000;
+
+/// Pins in Redis.
+#[derive(Debug)]
+pub(in crate::session) struct RedisStore {
+    target: RedisTarget,
+    keys: Keys,
+    naming: Naming,
+    /// How long a pin lives in the store without being refreshed.
+    lifetime: Duration,
+    link: RwLock<Option<Arc<Link>>>,
+    view: Mutex<View>,
+    pods: RwLock<Arc<[PodId]>>,
+    counts: RwLock<Arc<Counts>>,
+    errors: AtomicU64,
+    bad_records: AtomicU64,
+    /// The counts are of other pods than there are now.
+    recount: AtomicBool,
+    /// Asks for an early look at the store: it failed, or is not the one that was known.
+    pub(in crate::session) attention: Notify,
+}
+
+/// What is known of the store.
+#[derive(Debug, Default)]
+struct View {
+    state: State,
+    /// Until when a session that is not found may be one that is being written back.
+    doubtful_until: Option<Instant>,
+    /// Redis' own id of its data set: another one after a failover or a restart.
+    replication_id: Option<String>,
+}
+
+struct Link {
+    pair: Pair,
+    /// Becomes true when the link is given up, so that nobody waits for it any longer.
+    down: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+impl RedisStore {
+    /// A store that is not connected yet; [`RedisStore::connect`] does that.
+    pub(in crate::session) fn new(
+        target: RedisTarget,
+        key_prefix: &str,
+        identity: &Identity,
+        naming: Naming,
+        lifetime: Duration,
+    ) -> Self {
+        Self {
+            target,
+            keys: Keys::new(key_prefix, identity),
+            naming,
+            lifetime,
+            link: RwLock::default(),
+            view: Mutex::default(),
+            pods: RwLock::new(Arc::new([])),
+            counts: RwLock::default(),
+            errors: AtomicU64::new(0),
+            bad_records: AtomicU64::new(0),
+            recount: AtomicBool::new(false),
+            attention: Notify::new(),
+        }
+    }
+
+    /// Whether there is a connection.
+    pub(in crate::session) fn is_connected(&self) -> bool {
+        self.link.read().is_some()
+    }
+
+    /// Failed commands, and records that were ignored, so far.
+    pub(in crate::session) fn troubles(&self) -> (u64, u64) {
+        (self.errors.load(Ordering::Relaxed), self.bad_records.load(Ordering::Relaxed))
+    }
+
+    pub(in crate::session) fn set_pods(&self, pods: &[PodId]) {
+        *self.pods.write() = pods.into();
+        self.recount.store(true, Ordering::Release);
+        self.attention.notify_one();
+    }
+
+    /// Whether the pods have changed since this was last asked.
+    pub(in crate::session) fn take_recount(&self) -> bool {
+        self.recount.swap(false, Ordering::AcqRel)
+    }
+
+    fn link(&self) -> Result<Arc<Link>, Unavailable> {
+        self.link.read().clone().ok_or(Unavailable)
+    }
+
+    /// Gives a link up, unless it was replaced already.
+    fn drop_link(&self, link: &Arc<Link>) {
+        let mut current = self.link.write();
+        if current.as_ref().is_some_and(|now| Arc::ptr_eq(now, link)) {
+            *current = None;
+            self.attention.notify_one();
+        }
+        link.down.send_replace(true);
+    }
+
+    /// Waits for a command: until its deadline, or until the link is given up.
+    async fn within<T>(
+        &self,
+        link: &Arc<Link>,
+        deadline: Duration,
+        command: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Unavailable> {
+        let mut down = link.down.subscribe();
+        let command = pin!(tokio::time::timeout(deadline, command));
+        let ended = tokio::select! {
+            ended = command => ended,
+            _ = down.wait_for(|down| *down) => return Err(Unavailable),
+        };
+        match ended {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => {
+                tracing::debug!(error = %error, "a command to the session store failed");
+                if is_of_the_link(&error) {
+                    self.drop_link(link);
+                }
+            }
+            // A write can be held up by a pause of writes alone; a read that is not answered means a hung server.
+            Err(_) if deadline <= READ => self.drop_link(link),
+            Err(_) => {}
+        }
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        Err(Unavailable)
+    }
+
+    async fn read<T: FromRedisValue>(&self, link: &Arc<Link>, commands: &Pipeline) -> Result<T, Unavailable> {
+        let mut connection = link.pair.read.clone();
+        self.within(link, READ, commands.query_async(&mut connection)).await
+    }
+
+    fn read_record(&self, key: &SessionKey, text: &[u8]) -> Option<Pin> {
+        record::read(&self.naming, text)
+            .inspect_err(|why| {
+                // Every record once would be a log of what an attacker can write; the count says how many.
+                if self.bad_records.fetch_add(1, Ordering::Relaxed) < 100 {
+                    tracing::warn!(session = %key, why, "ignoring a record of the session store");
+                }
+            })
+            .ok()
+    }
+
+    /// Adds the state to what is asked, so that an answer can be believed or not.
+    fn ask_state<'a>(&self, commands: &'a mut Pipeline) -> &'a mut Pipeline {
+        commands.cmd("HMGET").arg(&self.keys.state).arg(&["epoch", "seq", "gone", "until"])
+    }
+
+    fn known(&self) -> State {
+        self.view.lock().state.clone()
+    }
+
+    /// Whether "not there" means that there is no such session.
+    fn believes(&self, judgement: Judgement) -> bool {
+        if judgement != Judgement::Same {
+            self.attention.notify_one();
+            return false;
+        }
+        self.view.lock().doubtful_until.is_none_or(|until| until <= Instant::now())
+    }
+
+    async fn look_up(&self, link: &Arc<Link>, key: &SessionKey) -> Result<Option<Pin>, Unavailable> {
+        let known = self.known();
+        let hex = key.to_hex();
+        // A pin may move to another pod between the two questions; once more then, and no more than that.
+        for _ in 0..3 {
+            let mut commands = redis::pipe();
+            commands.cmd("HGET").arg(&self.keys.pins).arg(&hex);
+            let (text, state): (Option<Vec<u8>>, RawState) = self.read(link, self.ask_state(&mut commands)).await?;
+            let none = |store: &Self| match store.believes(epoch::judge(&known, &state.read())) {
+                true => Ok(None),
+                false => Err(Unavailable),
+            };
+            let Some(text) = text else { return none(self) };
+            let Some(pin) = self.read_record(key, &text) else { return none(self) };
+            let Some(label) = self.naming.label(pin.pod) else { return none(self) };
+            let mut commands = redis::pipe();
+            commands.cmd("ZSCORE").arg(self.keys.pod(&label)).arg(&hex);
+            commands.cmd("HGET").arg(&self.keys.pins).arg(&hex);
+            let (expiry, again): (Option<f64>, Option<Vec<u8>>) = self.read(link, &commands).await?;
+            if again.as_ref() != Some(&text) {
+                continue;
+            }
+            return match expiry.is_some_and(|expiry| expiry > unix_millis() as f64) {
+                true => Ok(Some(pin)),
+                false => none(self),
+            };
+        }
+        Err(Unavailable)
+    }
+
+    async fn try_pin(
+        &self,
+        link: &Arc<Link>,
+        key: &SessionKey,
+        pin: Pin,
+        replaces: &[u8],
+    ) -> Result<Vec<u8>, Unavailable> {
+        let (Some(text), Some(label)) = (record::write(&self.naming, pin), self.naming.label(pin.pod)) else {
+            return Err(Unavailable);
+        };
+        let known = self.known();
+        let pods = Arc::clone(&self.pods.read());
+        let now = unix_millis();
+        let mut call = scripts::PIN.prepare_invoke();
+        call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state);
+        let counted: Vec<_> = pods.iter().filter_map(|pod| Some((*pod, self.naming.label(*pod)?))).collect();
+        for (_, label) in &counted {
+            call.key(self.keys.pod(label));
+        }
+        call.arg(key.to_hex()).arg(text).arg(label).arg(now + millis(self.lifetime)).arg(now).arg(replaces);
+        call.arg(&self.keys.pod_prefix);
+        let mut connection = link.pair.write.clone();
+        let invoke = async { call.invoke_async::<Vec<redis::Value>>(&mut connection).await };
+        let reply = self.within(link, WRITE, invoke).await?;
+        let mut reply = reply.into_iter();
+        let (Some(in_the_way), Some(epoch), Some(seq)) = (reply.next(), reply.next(), reply.next()) else {
+            return Err(Unavailable);
+        };
+        let number = |value| i64::from_redis_value(value).ok().and_then(|number| u64::try_from(number).ok());
+        let seq = number(seq).unwrap_or(0);
+        let epoch = String::from_redis_value(epoch).ok().filter(|epoch| !epoch.is_empty());
+        self.saw_seq(&known, State { epoch, seq, ..State::default() });
+        let counts = counted.iter().zip(reply).map(|((pod, _), count)| (*pod, saturate(number(count).unwrap_or(0))));
+        *self.counts.write() = Arc::new(counts.collect());
+        Vec::from_redis_value(in_the_way).map_err(|_| Unavailable)
+    }
+
+    /// Takes note of how many pins there are, or that the store is another one.
+    fn saw_seq(&self, known: &State, seen: State) {
+        let seen = State { gone: known.gone, ..seen };
+        if epoch::judge(known, &seen) != Judgement::Same {
+            self.attention.notify_one();
+            return;
+        }
+        let mut view = self.view.lock();
+        if view.state.epoch == seen.epoch {
+            view.state.seq = view.state.seq.max(seen.seq);
+        }
+    }
+}
+
+impl SessionStore for RedisStore {
+    async fn lookup(&self, key: &SessionKey) -> Result<Option<Pin>, Unavailable> {
+        let link = self.link()?;
+        match tokio::time::timeout(READ, self.look_up(&link, key)).await {
+            Ok(found) => found,
+            Err(_) => Err(Unavailable),
+        }
+    }
+
+    async fn pin(&self, key: &SessionKey, pin: Pin, mode: PinMode) -> Result<PinOutcome, Unavailable> {
+        let link = self.link()?;
+        let mut replaces = Vec::new();
+        // Once more when the record in the way is of the pod to replace, or unreadable; it may change meanwhile.
+        for _ in 0..3 {
+            let in_the_way = self.try_pin(&link, key, pin, &replaces).await?;
+            if in_the_way.is_empty() {
+                return Ok(PinOutcome::Pinned);
+            }
+            match self.read_record(key, &in_the_way) {
+                Some(other) if mode != PinMode::Replace(other.pod) => {
+                    return Ok(PinOutcome::AlreadyPinned(other.pod));
+                }
+                _ => replaces = in_the_way,
+            }
+        }
+        Err(Unavailable)
+    }
+
+    async fn unpin(&self, key: &SessionKey, pod: PodId) -> Result<(), Unavailable> {
+        let link = self.link()?;
+        let Some(label) = self.naming.label(pod) else { return Ok(()) };
+        let mut call = scripts::UNPIN.prepare_invoke();
+        call.key(&self.keys.pins).key(&self.keys.state).key(&self.keys.gone);
+        call.arg(key.to_hex()).arg(label).arg(&self.keys.pod_prefix).arg(TOMBSTONES);
+        let mut connection = link.pair.write.clone();
+        let invoke = async { call.invoke_async::<i64>(&mut connection).await };
+        self.within(&link, WRITE, invoke).await.map(|_| ())
+    }
+
+    fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts.read())
+    }
+}
+
+/// The reply to [`RedisStore::ask_state`].
+type RawFields = (Option<String>, Option<u64>, Option<u64>, Option<u64>);
+
+struct RawState(RawFields);
+
+impl RawState {
+    fn read(&self) -> State {
+        let (epoch, seq, gone, until) = &self.0;
+        State { epoch: epoch.clone(), seq: seq.unwrap_or(0), gone: gone.unwrap_or(0), until: until.unwrap_or(0) }
+    }
+}
+
+impl FromRedisValue for RawState {
+    fn from_redis_value(value: redis::Value) -> Result<Self, redis::ParsingError> {
+        RawFields::from_redis_value(value).map(Self)
+    }
+}
+
+fn saturate(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Whether the connection is of no more use: broken, or to a server that is no master, or not up.
+fn is_of_the_link(error: &RedisError) -> bool {
+    error.is_unrecoverable_error()
+        || error.is_io_error()
+        || matches!(
+            error.kind(),
+            ErrorKind::AuthenticationFailed
+                | ErrorKind::ClusterConnectionNotFound
+                | ErrorKind::Server(
+                    ServerErrorKind::ReadOnly
+                        | ServerErrorKind::BusyLoading
+                        | ServerErrorKind::MasterDown
+                        | ServerErrorKind::ClusterDown
+                )
+        )
+}

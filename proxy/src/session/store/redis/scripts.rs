@@ -1,0 +1,135 @@
+//! What Redis does in one step. Every script works on one server's keys, which lie in one slot.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+/// The pod that a record names, or false. Shared by the scripts below.
+const POD_OF: &str = "
+local function pod_of(record)
+  local ok, read = pcall(cjson.decode, record)
+  if ok and type(read) == 'table' and type(read.pod) == 'string' then return read.pod end
+  return false
+end
+";
+
+fn script(body: &str) -> Script {
+    Script::new(&format!("{POD_OF}{body}"))
+}
+
+/// Pins a session, unless another pod has it.
+///
+/// KEYS pins, pods, state, then one set for each pod to count. ARGV key, record, pod, expiry, now, the record that may
+/// be replaced (or empty), prefix of the pods' sets. Returns the record that stands in the way (or empty), epoch, seq,
+/// and the counts.
+pub(super) static PIN: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+local key, record, pod, expiry, now, replace, prefix = unpack(ARGV)
+local reply = {''}
+local old = redis.call('HGET', KEYS[1], key)
+local old_pod = old and pod_of(old)
+if old_pod and old_pod ~= pod and old ~= replace then
+  local score = redis.call('ZSCORE', prefix .. old_pod, key)
+  if score and tonumber(score) > tonumber(now) then reply[1] = old end
+end
+if reply[1] == '' then
+  if old_pod and old_pod ~= pod then redis.call('ZREM', prefix .. old_pod, key) end
+  redis.call('HSET', KEYS[1], key, record)
+  redis.call('ZADD', prefix .. pod, expiry, key)
+  redis.call('SADD', KEYS[2], pod)
+  redis.call('HINCRBY', KEYS[3], 'seq', 1)
+end
+local state = redis.call('HMGET', KEYS[3], 'epoch', 'seq')
+reply[2] = state[1] or ''
+reply[3] = tonumber(state[2] or 0)
+for at = 4, #KEYS do
+  reply[at] = redis.call('ZCOUNT', KEYS[at], '(' .. now, '+inf')
+end
+return reply",
+    )
+});
+
+/// Removes a pin, if it is to this pod, and leaves a tombstone, whether there was one or not.
+///
+/// KEYS pins, state, gone. ARGV key, pod, prefix of the pods' sets, how many tombstones to keep.
+pub(super) static UNPIN: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+local key, pod, prefix, keep = unpack(ARGV)
+local old = redis.call('HGET', KEYS[1], key)
+if old then
+  local old_pod = pod_of(old)
+  if old_pod and old_pod ~= pod then return 0 end
+  redis.call('HDEL', KEYS[1], key)
+end
+redis.call('ZREM', prefix .. pod, key)
+local number = redis.call('HINCRBY', KEYS[2], 'gone', 1)
+redis.call('ZADD', KEYS[3], number, key)
+redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - tonumber(keep))
+return 1",
+    )
+});
+
+/// Writes pins of one pod back that may have been lost; never over a tombstone or another pin.
+///
+/// KEYS pins, pods, state, gone, the pod's set. ARGV pod, prefix of the pods' sets, then key, expiry and
+/// record of each. Returns the keys that were refused.
+pub(super) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+local pod, prefix = ARGV[1], ARGV[2]
+local refused, written = {}, 0
+for at = 3, #ARGV, 3 do
+  local key, expiry, record = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local old = redis.call('HGET', KEYS[1], key)
+  local old_pod = old and pod_of(old)
+  if redis.call('ZSCORE', KEYS[4], key) or (old_pod and old_pod ~= pod and redis.call('ZSCORE', prefix .. old_pod, key))
+  then
+    refused[#refused + 1] = key
+  else
+    if old_pod ~= pod then redis.call('HSET', KEYS[1], key, record) end
+    redis.call('ZADD', KEYS[5], 'GT', expiry, key)
+    written = written + 1
+  end
+end
+if written > 0 then
+  redis.call('SADD', KEYS[2], pod)
+  redis.call('HINCRBY', KEYS[3], 'seq', written)
+end
+return refused",
+    )
+});
+
+/// Says that pins may have been lost, unless somebody said so already.
+///
+/// KEYS state. ARGV the epoch that was seen (or empty), the new one, until when pins are written back.
+pub(super) static MARK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "
+if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'until', ARGV[3])
+return 1",
+    )
+});
+
+/// Removes what has expired of one pod, and lets all keys of a server that nobody serves any more expire.
+///
+/// KEYS pins, pods, state, gone, the pod's set. ARGV pod, now, how many at most, lifetime of the keys in ms. Returns
+/// how many it removed.
+pub(super) static REAP: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+local pod, now, limit, lifetime = unpack(ARGV)
+local dead = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, limit)
+for _, key in ipairs(dead) do
+  local old = redis.call('HGET', KEYS[1], key)
+  local old_pod = old and pod_of(old)
+  if old and (not old_pod or old_pod == pod) then redis.call('HDEL', KEYS[1], key) end
+end
+if #dead > 0 then redis.call('ZREM', KEYS[5], unpack(dead)) end
+if redis.call('ZCARD', KEYS[5]) == 0 then redis.call('SREM', KEYS[2], pod) end
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, lifetime) end
+return #dead",
+    )
+});

@@ -1,0 +1,268 @@
+//! What replicas do in the background: connect, poll, refresh, write back, remove.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::{RedisResult, Value};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::watch;
+
+use super::epoch::{self, Judgement, State};
+use super::{Link, RawState, RedisStore, Unavailable, WRITE, saturate, scripts};
+use crate::address::Topology;
+use crate::pods::PodId;
+use crate::session::clock::{millis, unix_millis};
+use crate::session::id::SessionKey;
+use crate::session::record;
+use crate::session::sessions::Pin;
+use crate::session::store::redis::link::Connection;
+
+/// Until a connection must be there and checked.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long lost pins are written back.
+const WRITE_BACK: Duration = Duration::from_secs(5);
+/// As long as other replicas may take to notice that a new epoch is not theirs, where a replica that knew none makes one.
+const NOTICE: Duration = Duration::from_secs(2);
+
+/// What one look at the state brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::session) enum Poll {
+    /// These were deleted since the last look.
+    Deleted(Vec<SessionKey>),
+    /// More were deleted than the store tells.
+    DeletedTooMany,
+    /// Pins may have been lost.
+    Adopted(Adopted),
+}
+
+/// A store that may have lost pins.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::session) struct Adopted {
+    /// All that was deleted in it.
+    pub(in crate::session) deleted: Vec<SessionKey>,
+    /// Whether this replica knew it before, and so may have pins that it lacks.
+    pub(in crate::session) write_back: bool,
+}
+
+impl RedisStore {
+    /// Connects and looks at the state before anybody else uses the connection.
+    pub(in crate::session) async fn connect(&self) -> Result<Poll, String> {
+        let attempt = async {
+            let pair = self.target.connect().await.map_err(|error| describe(&error))?;
+            let link = Arc::new(Link { pair, down: watch::Sender::new(false) });
+            let id = match self.target.endpoints.topology {
+                // Its nodes have an id each; the counters alone tell there.
+                Topology::Cluster => None,
+                Topology::Single | Topology::Sentinel { .. } => {
+                    replication_id(link.pair.read.clone()).await.map_err(|error| describe(&error))?
+                }
+            };
+            let another = {
+                let view = self.view.lock();
+                view.replication_id.is_some() && view.replication_id != id
+            };
+            let poll = self.poll_on(&link, another).await.map_err(|Unavailable| "it does not answer".to_owned())?;
+            self.view.lock().replication_id = id;
+            Ok::<_, String>((link, poll))
+        };
+        let (link, poll) =
+            tokio::time::timeout(CONNECT, attempt).await.map_err(|_| "it does not answer in time".to_owned())??;
+        *self.link.write() = Some(link);
+        Ok(poll)
+    }
+
+    /// One command: is it still the same store, and what was deleted?
+    pub(in crate::session) async fn poll(&self) -> Result<Poll, Unavailable> {
+        let link = self.link()?;
+        self.poll_on(&link, false).await
+    }
+
+    async fn poll_on(&self, link: &Arc<Link>, another: bool) -> Result<Poll, Unavailable> {
+        let known = self.known();
+        let seen = self.state(link).await?;
+        let judgement = match epoch::judge(&known, &seen) {
+            Judgement::Same if another => Judgement::Lost,
+            judgement => judgement,
+        };
+        match judgement {
+            Judgement::Same => {
+                let poll = match seen.gone > known.gone {
+                    true => self.deleted_since(link, known.gone).await?,
+                    false => Poll::Deleted(Vec::new()),
+                };
+                let mut view = self.view.lock();
+                view.state.seq = view.state.seq.max(seen.seq);
+                view.state.gone = seen.gone;
+                Ok(poll)
+            }
+            Judgement::Lost => {
+                self.mark_lost(link, &known, &seen).await?;
+                let seen = self.state(link).await?;
+                self.adopt(link, &known, seen).await
+            }
+            Judgement::Moved => self.adopt(link, &known, seen).await,
+        }
+    }
+
+    async fn state(&self, link: &Arc<Link>) -> Result<State, Unavailable> {
+        let mut commands = redis::pipe();
+        let (state,): (RawState,) = self.read(link, self.ask_state(&mut commands)).await?;
+        Ok(state.read())
+    }
+
+    async fn mark_lost(&self, link: &Arc<Link>, known: &State, seen: &State) -> Result<(), Unavailable> {
+        let span = if known.epoch.is_some() { WRITE_BACK } else { NOTICE };
+        let mut call = scripts::MARK.prepare_invoke();
+        call.key(&self.keys.state).arg(seen.epoch.as_deref().unwrap_or_default());
+        call.arg(random_epoch().ok_or(Unavailable)?).arg(unix_millis() + millis(span));
+        let mut connection = link.pair.write.clone();
+        let first: i64 = self.within(link, WRITE, async { call.invoke_async(&mut connection).await }).await?;
+        if first == 1 && known.epoch.is_some() {
+            tracing::warn!("the session store has lost data; all replicas write back what they remember");
+        }
+        Ok(())
+    }
+
+    /// From now on this is the store that is known.
+    async fn adopt(&self, link: &Arc<Link>, known: &State, seen: State) -> Result<Poll, Unavailable> {
+        if seen.epoch.is_none() {
+            return Err(Unavailable);
+        }
+        let deleted = match self.deleted_since(link, 0).await? {
+            Poll::Deleted(deleted) => deleted,
+            Poll::DeletedTooMany | Poll::Adopted(_) => Vec::new(),
+        };
+        let write_back = known.epoch.is_some();
+        // Another replica's clock may be off; what it means is at most the whole span from now.
+        let told = Duration::from_millis(seen.until.saturating_sub(unix_millis())).min(WRITE_BACK);
+        let doubt = if write_back { WRITE_BACK } else { told };
+        let mut view = self.view.lock();
+        view.doubtful_until = Instant::now().checked_add(doubt);
+        view.state = seen;
+        Ok(Poll::Adopted(Adopted { deleted, write_back }))
+    }
+
+    async fn deleted_since(&self, link: &Arc<Link>, number: u64) -> Result<Poll, Unavailable> {
+        let mut commands = redis::pipe();
+        commands.cmd("ZRANGEBYSCORE").arg(&self.keys.gone).arg(format!("({number}")).arg("+inf").arg("WITHSCORES");
+        let (deleted,): (Vec<(String, u64)>,) = self.read(link, &commands).await?;
+        // Numbers follow each other; one that is deleted again has moved on to its last number.
+        let complete = number == 0
+            || deleted.len() < super::TOMBSTONES
+            || deleted.first().is_none_or(|(_, first)| *first == number + 1);
+        Ok(match complete {
+            true => Poll::Deleted(deleted.iter().filter_map(|(key, _)| SessionKey::from_hex(key)).collect()),
+            false => Poll::DeletedTooMany,
+        })
+    }
+
+    /// Tells the store when sessions of one pod were used. One command.
+    pub(in crate::session) async fn refresh(
+        &self,
+        pod: PodId,
+        used: &[(SessionKey, Instant)],
+    ) -> Result<(), Unavailable> {
+        let link = self.link()?;
+        let Some(label) = self.naming.label(pod) else { return Ok(()) };
+        let mut command = redis::cmd("ZADD");
+        // Only those that are there, and never back in time: another replica may have seen a later use.
+        command.arg(self.keys.pod(&label)).arg("XX").arg("GT");
+        for (key, at) in used {
+            command.arg(self.expiry(at.elapsed())).arg(key.to_hex());
+        }
+        let mut connection = link.pair.write.clone();
+        self.within(&link, WRITE, async { command.query_async::<Value>(&mut connection).await }).await.map(|_| ())
+    }
+
+    fn expiry(&self, used_ago: Duration) -> u64 {
+        unix_millis().saturating_add(millis(self.lifetime)).saturating_sub(millis(used_ago))
+    }
+
+    /// Writes pins back that the store may have lost. Returns those that it refused: deleted, or pinned elsewhere.
+    pub(in crate::session) async fn write_back(
+        &self,
+        pins: &[(SessionKey, Pin, Duration)],
+    ) -> Result<Vec<SessionKey>, Unavailable> {
+        let link = self.link()?;
+        let mut by_pod: HashMap<PodId, Vec<&(SessionKey, Pin, Duration)>> = HashMap::new();
+        for entry in pins {
+            by_pod.entry(entry.1.pod).or_default().push(entry);
+        }
+        let mut refused = Vec::new();
+        for (pod, pins) in by_pod {
+            let Some(label) = self.naming.label(pod) else { continue };
+            let mut call = scripts::RESTORE.prepare_invoke();
+            call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state).key(&self.keys.gone);
+            call.key(self.keys.pod(&label)).arg(label).arg(&self.keys.pod_prefix);
+            for (key, pin, used_ago) in pins {
+                let Some(text) = record::write(&self.naming, *pin) else { continue };
+                call.arg(key.to_hex()).arg(self.expiry(*used_ago)).arg(text);
+            }
+            let mut connection = link.pair.write.clone();
+            let keys: Vec<String> =
+                self.within(&link, WRITE, async { call.invoke_async(&mut connection).await }).await?;
+            refused.extend(keys.iter().filter_map(|key| SessionKey::from_hex(key)));
+        }
+        Ok(refused)
+    }
+
+    /// The labels of all pods that have pins, whether they still are or not. One command.
+    pub(in crate::session) async fn pinned_pods(&self) -> Result<Vec<String>, Unavailable> {
+        let link = self.link()?;
+        let mut commands = redis::pipe();
+        commands.cmd("SMEMBERS").arg(&self.keys.pods);
+        let (labels,): (Vec<String>,) = self.read(&link, &commands).await?;
+        Ok(labels)
+    }
+
+    /// Removes what has expired of one pod, at most `limit`. Returns how many those were.
+    pub(in crate::session) async fn reap(&self, label: &str, limit: usize) -> Result<usize, Unavailable> {
+        let link = self.link()?;
+        let mut call = scripts::REAP.prepare_invoke();
+        call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state).key(&self.keys.gone);
+        call.key(self.keys.pod(label));
+        let day = Duration::from_secs(24 * 60 * 60);
+        call.arg(label).arg(unix_millis()).arg(limit).arg(millis(self.lifetime * 2 + day));
+        let mut connection = link.pair.write.clone();
+        self.within(&link, WRITE, async { call.invoke_async(&mut connection).await }).await
+    }
+
+    /// Counts the sessions of all pods anew. One command a pod.
+    pub(in crate::session) async fn count(&self) -> Result<(), Unavailable> {
+        let link = self.link()?;
+        let pods = Arc::clone(&self.pods.read());
+        let counted: Vec<_> = pods.iter().filter_map(|pod| Some((*pod, self.naming.label(*pod)?))).collect();
+        if counted.is_empty() {
+            return Ok(());
+        }
+        let mut commands = redis::pipe();
+        for (_, label) in &counted {
+            commands.cmd("ZCOUNT").arg(self.keys.pod(label)).arg(format!("({}", unix_millis())).arg("+inf");
+        }
+        let counts: Vec<u64> = self.read(&link, &commands).await?;
+        let counts = counted.iter().zip(counts).map(|((pod, _), count)| (*pod, saturate(count)));
+        *self.counts.write() = Arc::new(counts.collect());
+        Ok(())
+    }
+}
+
+/// `master_replid` of `INFO replication`; `None` where a server of another make has none.
+async fn replication_id(mut connection: Connection) -> RedisResult<Option<String>> {
+    let text: String = redis::cmd("INFO").arg("replication").query_async(&mut connection).await?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("master_replid:")).map(|id| id.trim().to_owned()))
+}
+
+fn random_epoch() -> Option<String> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// The error without what a server may have repeated of a command.
+fn describe(error: &redis::RedisError) -> String {
+    match error.code() {
+        Some(code) => format!("it answers {code}"),
+        None => error.to_string(),
+    }
+}
