@@ -11,6 +11,8 @@
 //! | `BERTH_TEST_WEBHOOK_HOST` | address at which that cluster reaches this machine (default 127.0.0.1) |
 //! | `BERTH_TEST_KEEP` | when not empty: keep the directories of runs that ended, with all logs |
 //!
+//! Real Redis servers are there too ([`Redis`], [`Sentinel`]).
+//!
 //! The children of a process end with it, also when it is killed ([`Process`]).
 
 mod balancer;
@@ -23,6 +25,7 @@ mod http;
 mod kubectl;
 mod ports;
 mod process;
+mod redis;
 mod run_dir;
 mod service_account;
 mod wait;
@@ -36,5 +39,6 @@ pub use error::{Error, Result};
 pub use http::{HttpResponse, http_get};
 pub use kubectl::{Kubectl, Output};
 pub use process::Process;
+pub use redis::{Redis, Sentinel};
 pub use wait::wait_for;
 pub use webhook_tls::WebhookTls;

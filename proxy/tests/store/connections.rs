@@ -1,0 +1,81 @@
+//! TLS, ACL users, Cluster.
+
+use berth_proxy::session::{Found, PinOutcome, Readiness};
+use berth_test_cluster::Redis;
+
+use crate::world::{BOUND, Replica, on_pod, settings, target};
+
+fn works(replica: &Replica) {
+    replica.ready();
+    assert_eq!(replica.pin("one", 1), PinOutcome::Pinned);
+    replica.wait(replica.sessions.unpin(
+        &replica.key("one"),
+        berth_proxy::pods::PodId(1),
+        berth_proxy::session::UnpinReason::Deleted,
+    ));
+    assert_eq!(replica.pin("two", 2), PinOutcome::Pinned);
+    assert_eq!(replica.settled("one"), Found::Unknown);
+}
+
+/// Waits for longer than it takes to connect, and says whether it did.
+fn never_ready(replica: &Replica) -> bool {
+    let start = std::time::Instant::now();
+    while start.elapsed() < BOUND / 10 {
+        if replica.sessions.readiness() == Readiness::Ready {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    true
+}
+
+#[test]
+fn tls_with_an_authority_of_ones_own() {
+    let redis = Redis::start_tls().unwrap();
+    let address = format!("rediss://localhost:{}", redis.port());
+    let mut trusting = target(&address);
+    trusting.ca = Some(std::fs::read(redis.ca().unwrap()).unwrap());
+    let a = Replica::of(settings("web"), trusting);
+    works(&a);
+    assert!(never_ready(&Replica::of(settings("web"), target(&address))), "a stranger's certificate is not trusted");
+}
+
+/// What an administrator has to allow: the server's keys, and these commands.
+#[test]
+fn an_acl_user_with_no_more_rights_than_needed() {
+    let user =
+        "--user berth on >secret ~berth:session:team/web/* -@all +@hash +@sortedset +@set +@scripting +pexpire +info";
+    let arguments: Vec<_> = "--user default off".split(' ').chain(user.split(' ')).collect();
+    let redis = Redis::start_with(&arguments).unwrap_or_else(|error| panic!("{error}"));
+    let mut user = target(&redis.address());
+    user.username = Some("berth".into());
+    user.password = Some("secret".into());
+    works(&Replica::of(settings("web"), user.clone()));
+    user.password = Some("wrong".into());
+    assert!(never_ready(&Replica::of(settings("web"), user)));
+}
+
+#[test]
+fn a_password_of_the_default_user_and_a_database() {
+    let redis = Redis::start_with(&["--requirepass", "secret"]).unwrap();
+    let with = |db: &str| {
+        let mut target = target(&format!("redis://{}/{db}", redis.address()));
+        target.password = Some("secret".into());
+        Replica::of(settings("web"), target)
+    };
+    let (a, b) = (with("3"), with("4"));
+    works(&a);
+    b.ready();
+    assert_eq!(b.settled("two"), Found::Unknown, "another database");
+}
+
+#[test]
+fn a_cluster_takes_every_script() {
+    let redis = Redis::start_cluster().unwrap();
+    let replica = || Replica::of(settings("web"), target(&format!("redis+cluster://{}", redis.address())));
+    let a = replica();
+    works(&a);
+    let b = replica();
+    b.ready();
+    assert_eq!(b.find("two"), on_pod(2));
+}

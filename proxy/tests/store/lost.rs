@@ -1,0 +1,96 @@
+//! Redis loses pins, and the replicas write back what they remember.
+
+use std::time::{Duration, Instant};
+
+use berth_proxy::pods::PodId;
+use berth_proxy::session::{Found, PinOutcome, UnpinReason};
+use berth_test_cluster::Redis;
+
+use crate::world::{Replica, on_pod, wait};
+
+/// No session that a replica still has is ever unknown to another, and all are back within five seconds.
+#[test]
+fn a_redis_that_restarts_empty() {
+    let mut redis = Redis::start().unwrap();
+    let (a, b) = (Replica::on(&redis), Replica::on(&redis));
+    for number in 0..300u16 {
+        let replica = if number % 2 == 0 { &a } else { &b };
+        assert_eq!(replica.pin(&number.to_string(), number % 3), PinOutcome::Pinned);
+    }
+    assert_eq!(a.settled("nobody"), Found::Unknown);
+    redis.kill().unwrap();
+    redis.run().unwrap();
+    let start = Instant::now();
+    let c = Replica::on(&redis);
+    let mut missing: Vec<u16> = (0..300).collect();
+    while !missing.is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(5), "{} are missing", missing.len());
+        missing.retain(|number| {
+            [&a, &b, &c].iter().any(|replica| match replica.find(&number.to_string()) {
+                Found::Unknown => panic!("{number} is unknown after {:?}", start.elapsed()),
+                found => found != on_pod(number % 3),
+            })
+        });
+    }
+    assert_eq!(c.settled("nobody"), Found::Unknown);
+    let counts = |replica: &Replica| [0, 1, 2].map(|pod| replica.sessions.counts().of(PodId(pod)));
+    assert_eq!(counts(&Replica::on(&redis)), [100, 100, 100]);
+}
+
+#[test]
+fn a_deletion_that_was_lost_too_is_not_undone() {
+    let mut redis = Redis::start().unwrap();
+    let (a, b) = (Replica::on(&redis), Replica::on(&redis));
+    for id in ["one", "two"] {
+        assert_eq!(a.pin(id, 0), PinOutcome::Pinned);
+        assert_eq!(b.find(id), on_pod(0));
+    }
+    // B has no time to hear of it.
+    a.wait(a.sessions.unpin(&a.key("one"), PodId(0), UnpinReason::Deleted));
+    redis.kill().unwrap();
+    redis.run().unwrap();
+    wait("the store", || a.find("two") == on_pod(0) && Replica::on(&redis).settled("two") == on_pod(0));
+    assert_eq!(a.settled("one"), Found::Unknown);
+    wait("a deletion", || b.settled("one") == Found::Unknown);
+}
+
+/// A failover to a server that lacks the last writes: same epoch, lower counters.
+#[test]
+fn a_redis_that_lost_the_last_writes_alone() {
+    let redis = Redis::start().unwrap();
+    let a = Replica::on(&redis);
+    assert_eq!(a.pin("old", 0), PinOutcome::Pinned);
+    assert_eq!(a.pin("new", 1), PinOutcome::Pinned);
+    assert_eq!(a.settled("nobody"), Found::Unknown);
+    let prefix = "berth:session:team/web/{team/web}";
+    let new = a.key("new").to_hex();
+    redis
+        .command(&format!("MULTI\r\nHDEL {prefix}:pins {new}\r\nZREM {prefix}:pod:web-1 {new}\r\nHINCRBY {prefix}:state seq -1\r\nEXEC"))
+        .unwrap();
+    let b = Replica::on(&redis);
+    wait("a pin that was written back", || b.find("new") == on_pod(1));
+    assert_eq!(b.find("old"), on_pod(0));
+}
+
+#[test]
+fn a_failover_by_sentinel() {
+    let mut sentinel = berth_test_cluster::Sentinel::start().unwrap();
+    let target = || crate::world::target(&format!("redis+sentinel://{}/mymaster", sentinel.address()));
+    let replica = || Replica::of(crate::world::settings("web"), target());
+    let (a, b) = (replica(), replica());
+    a.ready();
+    b.ready();
+    for number in 0..50u16 {
+        assert_eq!(a.pin(&number.to_string(), number % 3), PinOutcome::Pinned);
+    }
+    sentinel.fail_over().unwrap();
+    for number in 0..50u16 {
+        assert_eq!(a.find(&number.to_string()), on_pod(number % 3));
+        wait("a session after the failover", || match b.find(&number.to_string()) {
+            Found::Unknown => panic!("{number} is lost"),
+            found => found == on_pod(number % 3),
+        });
+    }
+    wait("a pin on the new master", || b.pin("new", 1) == PinOutcome::Pinned);
+    assert_eq!(a.settled("new"), on_pod(1));
+}

@@ -1,0 +1,93 @@
+//! Redis stops, hangs, or takes no writes.
+
+use std::time::{Duration, Instant};
+
+use berth_proxy::pods::PodId;
+use berth_proxy::session::{Found, PinOutcome, Readiness, UnpinReason};
+use berth_test_cluster::Redis;
+
+use crate::world::{Replica, on_pod, wait};
+
+#[test]
+fn paused_writes_hold_a_pin_until_they_are_let_through_and_no_look_up() {
+    let redis = Redis::start().unwrap();
+    let (a, b) = (Replica::on(&redis), Replica::on(&redis));
+    assert_eq!(a.pin("before", 1), PinOutcome::Pinned);
+    assert_eq!(a.settled("nobody"), Found::Unknown);
+    redis.command("CLIENT PAUSE 1500 WRITE").unwrap();
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let pinning = scope.spawn(|| a.pin("one", 0));
+        while start.elapsed() < Duration::from_millis(1000) {
+            assert!(!pinning.is_finished());
+            assert_eq!(b.find("one"), Found::Unknown);
+            assert_eq!(b.find("before"), on_pod(1), "look-ups go on");
+        }
+        assert_eq!(pinning.join().unwrap(), PinOutcome::Pinned);
+        assert_eq!(b.find("one"), on_pod(0), "known the moment it is pinned");
+    });
+    assert!(start.elapsed() >= Duration::from_millis(1400), "{:?}", start.elapsed());
+}
+
+/// Cached sessions go on; unknown ones and new ones are refused soon; afterwards everything works.
+fn outage(mut redis: Redis, stop: impl FnOnce(&mut Redis), restore: impl FnOnce(&mut Redis)) {
+    let (a, b) = (Replica::on(&redis), Replica::on(&redis));
+    assert_eq!(a.pin("one", 0), PinOutcome::Pinned);
+    assert_eq!(a.pin("two", 1), PinOutcome::Pinned);
+    stop(&mut redis);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        assert_eq!(a.find("one"), on_pod(0));
+        let asked = Instant::now();
+        assert_eq!(b.find("one"), Found::Unavailable);
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    wait("a replica that knows of it", || a.sessions.readiness() == Readiness::Degraded);
+    let asked = Instant::now();
+    assert_eq!(a.pin("three", 0), PinOutcome::Unavailable);
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    a.wait(a.sessions.unpin(&a.key("two"), PodId(1), UnpinReason::Deleted));
+    assert!(a.sessions.find_cached(&a.key("two")).is_none());
+    restore(&mut redis);
+    wait("the store", || a.pin("four", 2) == PinOutcome::Pinned);
+    assert_eq!(b.settled("four"), on_pod(2));
+    wait("a pin that others know", || match b.find("one") {
+        Found::Unknown => panic!("lost"),
+        found => found == on_pod(0),
+    });
+    wait("a deletion that was made meanwhile", || {
+        b.settled("two") == Found::Unknown && a.settled("two") == Found::Unknown
+    });
+}
+
+#[test]
+fn a_redis_that_is_gone_and_comes_back_empty() {
+    outage(Redis::start().unwrap(), |redis| redis.kill().unwrap(), |redis| redis.run().unwrap());
+}
+
+#[test]
+fn a_redis_that_hangs_and_goes_on() {
+    outage(Redis::start().unwrap(), |redis| redis.hang().unwrap(), |redis| redis.wake().unwrap());
+}
+
+#[test]
+fn a_hung_redis_does_not_hold_pins_for_long() {
+    let mut redis = Redis::start().unwrap();
+    let a = Replica::on(&redis);
+    redis.hang().unwrap();
+    let start = Instant::now();
+    assert_eq!(a.pin("one", 0), PinOutcome::Unavailable);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_replica_that_starts_without_redis_gets_ready_when_it_comes() {
+    let mut redis = Redis::start().unwrap();
+    redis.kill().unwrap();
+    let a = Replica::of(crate::world::settings("web"), crate::world::target(&redis.address()));
+    assert_eq!(a.find("one"), Found::Unavailable);
+    assert_eq!(a.sessions.readiness(), Readiness::Starting);
+    redis.run().unwrap();
+    a.ready();
+    assert_eq!(a.pin("one", 0), PinOutcome::Pinned);
+}
