@@ -1,1 +1,14 @@
 //! The configuration: RunConfig file, flags, and what comes of both.
+
+mod flags;
+pub mod generation;
+mod reload;
+mod run_config;
+mod settings;
+
+pub use flags::Flags;
+pub use reload::{Reloader, Update};
+pub use run_config::{
+    HeadlessRouting, HeadlessService, RunConfig, RunConfigError, SCHEMA_VERSION, ScalingConfig, SessionRedis,
+};
+pub use settings::{Environment, Routing, SessionStoreSettings, Settings, SettingsError};

@@ -206,7 +206,8 @@ impl HeadlessService {
             return Err(format!("headless_service lacks {}; give all parts or none", missing.join(", ")));
         }
         let ready = ("ready_service_name", &self.ready_service_name);
-        if let Some((name, value)) = parts.iter().chain([&ready]).find(|(_, value)| !value.is_empty() && !is_name(value))
+        if let Some((name, value)) =
+            parts.iter().chain([&ready]).find(|(_, value)| !value.is_empty() && !is_name(value))
         {
             return Err(format!("headless_service.{name} is {value:?}, which is no name of such an object"));
         }
@@ -337,7 +338,8 @@ mod tests {
 
     #[test]
     fn lifetimes_are_nanoseconds_or_text() {
-        let ttl = |text: &str| RunConfig::parse(&format!("{{\"session_ttl\": {text}}}")).map(|config| config.session_ttl);
+        let ttl =
+            |text: &str| RunConfig::parse(&format!("{{\"session_ttl\": {text}}}")).map(|config| config.session_ttl);
         assert_eq!(ttl("90000000000").unwrap(), Some(Duration::from_secs(90)));
         assert_eq!(ttl("\"1h30m\"").unwrap(), Some(Duration::from_secs(5400)));
         assert_eq!(ttl("0").unwrap(), Some(Duration::ZERO));
@@ -369,7 +371,9 @@ mod tests {
         assert!(without(|part| part.replicas = None).contains("replicas"));
         assert!(without(|part| part.replicas = Some(-1)).contains("0 or more"));
         assert!(without(|part| part.service_name = "evil.example/x".into()).contains("no name"));
-        assert!(HeadlessService::default().routing().unwrap_err().contains("statefulset_name, service_name, namespace"));
+        assert!(
+            HeadlessService::default().routing().unwrap_err().contains("statefulset_name, service_name, namespace")
+        );
     }
 
     fn any_config() -> impl Strategy<Value = RunConfig> {
@@ -396,7 +400,12 @@ mod tests {
         let names = (text(), text(), text(), text(), text());
         let numbers = (of(any::<i64>()), of(any::<i64>()), of(any::<i64>()), of(any::<i32>()), of(any::<u32>()));
         (names, numbers, of(0..i64::MAX as u64), of(scaling)).prop_map(
-            |((name, image, transport, host, target_host), (generation, port, target_port, replicas, cache), ttl, scaling)| {
+            |(
+                (name, image, transport, host, target_host),
+                (generation, port, target_port, replicas, cache),
+                ttl,
+                scaling,
+            )| {
                 let mut config = RunConfig {
                     schema_version: SCHEMA_VERSION.into(),
                     mcpserver_generation: generation,

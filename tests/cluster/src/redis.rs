@@ -143,7 +143,14 @@ impl Redis {
     /// # Errors
     /// When its state cannot be asked.
     pub fn hang(&mut self) -> Result<()> {
-        self.signal("STOP")
+        self.signal("STOP")?;
+        let Some(process) = &self.process else { return Ok(()) };
+        let status = PathBuf::from(format!("/proc/{}/stat", process.pid()));
+        wait_for("a stopped process", START, || {
+            let stat = fs::read_to_string(&status).map_err(Error::at("read", &status))?;
+            // The state stands behind the name, which is in brackets.
+            Ok(stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')).then_some(()))
+        })
     }
 
     /// Lets it go on (SIGCONT).
@@ -244,7 +251,8 @@ impl Sentinel {
         }
         let [_, replica] = self.ports;
         wait_for("a failover", Duration::from_secs(30), || {
-            Ok(command(replica, "INFO replication")?.contains("role:master").then_some(()))
+            // The Sentinel ends all connections to a server that it promotes.
+            Ok(command(replica, "INFO replication").is_ok_and(|reply| reply.contains("role:master")).then_some(()))
         })
     }
 }
