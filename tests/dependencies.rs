@@ -10,6 +10,7 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &str)] = &[
     ("Apache-2.0", "Berth's own"),
     ("Apache-2.0 WITH LLVM-exception", "asks for less than Apache-2.0"),
+    ("BSL-1.0", "keep the notice, in source form only"),
     ("BSD-3-Clause", "keep the notice; no endorsement"),
     ("CDLA-Permissive-2.0", "for data: keep the text of the agreement"),
     ("ISC", "keep the notice"),

@@ -10,6 +10,8 @@ use crate::pods::PodId;
 
 /// How long a deletion is remembered after the store took it: longer than it takes all replicas to hear of it.
 const REMEMBERED: Duration = Duration::from_secs(15);
+/// How long one is remembered that the store was not told: the pin has expired there by then, in all likelihood.
+const UNTOLD: Duration = Duration::from_secs(24 * 60 * 60);
 /// More than this many are not remembered once the store has them.
 const MANY: usize = 50_000;
 
@@ -48,7 +50,7 @@ impl Gone {
     /// Those that the store has to be told, at most `limit`; forgets those that it has had for long enough.
     pub(super) fn untold(&self, limit: usize) -> Vec<(SessionKey, PodId)> {
         let mut deletions = self.deletions.lock();
-        deletions.retain(|_, deletion| !deletion.told || deletion.at.elapsed() < REMEMBERED);
+        deletions.retain(|_, deletion| deletion.at.elapsed() < if deletion.told { REMEMBERED } else { UNTOLD });
         let untold = deletions.iter().filter(|(_, deletion)| !deletion.told);
         untold.map(|(key, deletion)| (*key, deletion.pod)).take(limit).collect()
     }

@@ -170,11 +170,12 @@ pub struct Sessions {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Kept {
     /// In this process alone.
     Memory { store: MemoryStore, in_use: InUseTable },
     /// In a store that all replicas share, with a cache before it.
-    Shared(Box<Shared>),
+    Shared(Shared),
 }
 
 impl Sessions {
@@ -200,7 +201,7 @@ impl Sessions {
             was_connected: AtomicBool::new(false),
             interval: keeper::refresh_interval(ttl),
         };
-        Self::new(&settings, Kept::Shared(Box::new(shared)))
+        Self::new(&settings, Kept::Shared(shared))
     }
 
     fn new(settings: &SessionSettings, kept: Kept) -> Arc<Self> {

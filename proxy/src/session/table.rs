@@ -154,9 +154,7 @@ impl Table {
         let places = self.places();
         let end = cursor.saturating_add(limit).min(places);
         for at in cursor..end {
-            let Some(entry) = self.chunks.get_mut(at / CHUNK).and_then(|chunk| chunk.get_mut(at % CHUNK)) else {
-                return None;
-            };
+            let entry = self.chunks.get_mut(at / CHUNK).and_then(|chunk| chunk.get_mut(at % CHUNK))?;
             if entry.state == State::Fresh || (all && entry.state == State::Told) {
                 entry.state = State::Told;
                 visit(Held { key: entry.key, pin: Pin { pod: entry.pod, path: entry.path }, used: entry.used });

@@ -1,8 +1,17 @@
 //! Sessions in a real Redis, as several replicas see them.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml lets functions marked as tests assert, not their helpers"
+)]
+
 mod connections;
 mod cost;
 mod lost;
+mod memory;
 mod outage;
 mod pins;
+mod spread;
 mod world;

@@ -126,6 +126,7 @@ fn a_session_that_nobody_uses_ends_and_one_in_use_does_not() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(b.settled("idle"), Found::Unknown);
+    assert_eq!(a.settled("idle"), Found::Unknown, "it was in A's cache");
     assert_eq!(b.find("used"), on_pod(0));
     assert_eq!(b.find("stream"), on_pod(0));
     drop(stream);
