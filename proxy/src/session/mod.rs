@@ -15,7 +15,8 @@ mod store;
 mod table;
 
 pub use id::{Hasher, Identity, PathTag, SessionKey};
+pub use record::Shown;
 pub use sessions::{
     Counts, Found, InUse, Pin, PinMode, PinOutcome, Readiness, SessionSettings, Sessions, Statistics, UnpinReason,
 };
-pub use store::redis::{DEFAULT_KEY_PREFIX, RedisTarget};
+pub use store::redis::{DEFAULT_KEY_PREFIX, Inspector, RedisTarget, StoredSession};

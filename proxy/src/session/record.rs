@@ -58,6 +58,25 @@ pub(super) fn read(naming: &Naming, text: &[u8]) -> Result<Pin, &'static str> {
     Ok(Pin { pod, path })
 }
 
+/// What a record says, unchecked: for people, never for routing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Name of the pod.
+    pub pod: String,
+    /// Where it is.
+    pub backend_url: String,
+    /// Unix time in seconds.
+    pub pinned_at: u64,
+}
+
+/// Reads a record of any server; `None` where it is none, or holds what could deceive a terminal.
+pub(super) fn show(text: &[u8]) -> Option<Shown> {
+    let record: Record = serde_json::from_slice(text.get(..text.len().min(MAX_BYTES))?).ok()?;
+    let plain = [&record.pod, &record.backend_url].iter().all(|text| text.chars().all(|c| c.is_ascii_graphic()));
+    let Record { pod, backend_url, pinned_at, .. } = record;
+    plain.then_some(Shown { pod, backend_url, pinned_at })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,6 +9,7 @@
 
 mod connections;
 mod cost;
+mod inspect;
 mod lost;
 mod memory;
 mod outage;

@@ -39,6 +39,14 @@ impl Keys {
         }
     }
 
+    /// The server that a key `P:pins` belongs to.
+    pub(super) fn server_of(prefix: &str, pins: &str) -> Option<Identity> {
+        let (server, _) = pins.strip_prefix(prefix)?.split_once("/{")?;
+        let (namespace, name) = server.split_once('/')?;
+        let identity = Identity { namespace: namespace.to_owned(), name: name.to_owned() };
+        (Self::new(prefix, &identity).pins == pins).then_some(identity)
+    }
+
     pub(super) fn pod(&self, label: &str) -> String {
         format!("{}{label}", self.pod_prefix)
     }

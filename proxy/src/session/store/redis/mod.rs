@@ -18,11 +18,13 @@ use crate::session::record;
 use crate::session::sessions::{Counts, Pin, PinMode, PinOutcome};
 
 mod epoch;
+mod inspect;
 mod keys;
 mod link;
 mod scripts;
 mod upkeep;
 
+pub use inspect::{Inspector, StoredSession};
 pub use keys::DEFAULT_KEY_PREFIX;
 pub use link::RedisTarget;
 pub(in crate::session) use upkeep::{Adopted, Poll};

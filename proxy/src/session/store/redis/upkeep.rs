@@ -260,7 +260,7 @@ fn random_epoch() -> Option<String> {
 }
 
 /// The error without what a server may have repeated of a command.
-fn describe(error: &redis::RedisError) -> String {
+pub(super) fn describe(error: &redis::RedisError) -> String {
     match error.code() {
         Some(code) => format!("it answers {code}"),
         None => error.to_string(),

@@ -1,0 +1,169 @@
+//! A look at the store from outside, for `berth sessions`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use redis::{FromRedisValue, RedisResult};
+
+use super::keys::Keys;
+use super::link::Connection;
+use super::upkeep::describe;
+use super::{TOMBSTONES, WRITE, scripts};
+use crate::address::Topology;
+use crate::session::clock::unix_millis;
+use crate::session::id::{Identity, SessionKey};
+use crate::session::record::{self, Shown};
+use crate::session::store::redis::RedisTarget;
+
+/// Until it must be connected.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Elements that one command looks at.
+const COUNT: usize = 1000;
+
+/// One session as the store has it. No session id is in it: the store has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSession {
+    /// Its key.
+    pub key: SessionKey,
+    /// What its record says; `None` where it cannot be read, or holds control characters.
+    pub record: Option<Shown>,
+    /// How long it lives if nobody uses it; `None` where it has expired, or nothing is known of that.
+    pub expires_in: Option<Duration>,
+}
+
+/// Reads and removes pins of any server.
+pub struct Inspector {
+    connection: Connection,
+    key_prefix: String,
+    in_cluster: bool,
+}
+
+impl std::fmt::Debug for Inspector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inspector").field("key_prefix", &self.key_prefix).finish_non_exhaustive()
+    }
+}
+
+impl Inspector {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Why not, as the end of a sentence about the store.
+    pub async fn connect(target: &RedisTarget, key_prefix: &str) -> Result<Self, String> {
+        let connect = tokio::time::timeout(CONNECT, target.connect()).await;
+        let pair = connect.map_err(|_| "it does not answer in time".to_owned())?.map_err(|error| describe(&error))?;
+        let in_cluster = target.endpoints.topology == Topology::Cluster;
+        Ok(Self { connection: pair.write, key_prefix: key_prefix.to_owned(), in_cluster })
+    }
+
+    /// The servers that have sessions there, sorted.
+    ///
+    /// # Errors
+    /// Why they cannot be told. In a Cluster they never can: each node knows its own keys alone.
+    pub async fn servers(&mut self) -> Result<Vec<Identity>, String> {
+        if self.in_cluster {
+            return Err("a Redis Cluster cannot tell its servers; name one as NAMESPACE/NAME".to_owned());
+        }
+        let pattern = format!("{}*:pins", escape(&self.key_prefix));
+        let mut found = Vec::new();
+        let mut cursor = 0u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(COUNT);
+            let (next, keys): (u64, Vec<String>) = ask(scan.query_async(&mut self.connection)).await?;
+            found.extend(keys.iter().filter_map(|key| Keys::server_of(&self.key_prefix, key)));
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        found.sort_by_key(ToString::to_string);
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Sessions of a server from `cursor` on (0 at first), some at a time, in no order, and the next cursor; 0 at the end.
+    ///
+    /// # Errors
+    /// Why they cannot be told.
+    pub async fn sessions(&mut self, server: &Identity, cursor: u64) -> Result<(Vec<StoredSession>, u64), String> {
+        let keys = Keys::new(&self.key_prefix, server);
+        let mut scan = redis::cmd("HSCAN");
+        scan.arg(&keys.pins).arg(cursor).arg("COUNT").arg(COUNT);
+        let (next, pairs): (u64, Vec<(String, Vec<u8>)>) = ask(scan.query_async(&mut self.connection)).await?;
+        let mut sessions = Vec::with_capacity(pairs.len());
+        let mut scores = redis::pipe();
+        for (hex, text) in &pairs {
+            let Some(key) = SessionKey::from_hex(hex) else { continue };
+            let record = record::show(text);
+            let pod = record.as_ref().map_or("", |record| &record.pod);
+            scores.cmd("ZSCORE").arg(keys.pod(pod)).arg(hex);
+            sessions.push(StoredSession { key, record, expires_in: None });
+        }
+        if !sessions.is_empty() {
+            let scores: Vec<Option<f64>> = ask(scores.query_async(&mut self.connection)).await?;
+            let now = unix_millis();
+            for (session, score) in sessions.iter_mut().zip(scores) {
+                session.expires_in = score.filter(|score| *score > now as f64).map(|score| {
+                    // A score is a number of milliseconds that this program wrote: whole, and not negative.
+                    Duration::from_millis((score as u64).saturating_sub(now))
+                });
+            }
+        }
+        Ok((sessions, next))
+    }
+
+    /// One session of a server, if it is there.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    pub async fn session(&mut self, server: &Identity, key: SessionKey) -> Result<Option<StoredSession>, String> {
+        let keys = Keys::new(&self.key_prefix, server);
+        let hex = key.to_hex();
+        let mut get = redis::cmd("HGET");
+        get.arg(&keys.pins).arg(&hex);
+        let Some(text) = ask::<Option<Vec<u8>>>(get.query_async(&mut self.connection)).await? else { return Ok(None) };
+        let record = record::show(&text);
+        let mut score = redis::cmd("ZSCORE");
+        score.arg(keys.pod(record.as_ref().map_or("", |record| &record.pod))).arg(&hex);
+        let score: Option<f64> = ask(score.query_async(&mut self.connection)).await?;
+        let left = score.map(|score| Duration::from_millis((score as u64).saturating_sub(unix_millis())));
+        Ok(Some(StoredSession { key, record, expires_in: left.filter(|left| !left.is_zero()) }))
+    }
+
+    /// Unpins a session; all replicas hear of it within a second, and its client starts anew. Whether there was one.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    pub async fn evict(&mut self, server: &Identity, key: SessionKey) -> Result<bool, String> {
+        let Some(session) = self.session(server, key).await? else { return Ok(false) };
+        let keys = Keys::new(&self.key_prefix, server);
+        let mut call = scripts::UNPIN.prepare_invoke();
+        call.key(&keys.pins).key(&keys.state).key(&keys.gone);
+        let pod = session.record.map(|record| record.pod).unwrap_or_default();
+        call.arg(key.to_hex()).arg(pod).arg(&keys.pod_prefix).arg(TOMBSTONES);
+        let removed: i64 = ask(call.invoke_async(&mut self.connection)).await?;
+        Ok(removed == 1)
+    }
+}
+
+async fn ask<T: FromRedisValue>(command: impl Future<Output = RedisResult<T>>) -> Result<T, String> {
+    match tokio::time::timeout(WRITE, command).await {
+        Ok(reply) => reply.map_err(|error| describe(&error)),
+        Err(_) => Err("it does not answer in time".to_owned()),
+    }
+}
+
+/// As a glob pattern of Redis that matches this text alone.
+fn escape(text: &str) -> String {
+    let special = |c: char| matches!(c, '*' | '?' | '[' | ']' | '^' | '\\');
+    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_prefix_is_matched_letter_by_letter() {
+        assert_eq!(super::escape(r"a*b[c]\"), r"a\*b\[c\]\\");
+    }
+}
