@@ -1,6 +1,6 @@
 //! What this replica remembers of a store that all share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use crate::pods::PodId;
 #[derive(Debug)]
 pub(super) struct Cache {
     clock: Clock,
-    ttl: Tick,
+    ttl: AtomicU32,
     kept: Mutex<Kept>,
     /// Grows with every deletion that is heard of. A look-up that began before one may bring what was deleted.
     deletions: AtomicU64,
@@ -36,17 +36,30 @@ impl Cache {
     pub(super) fn new(ttl: Duration, capacity: usize) -> Self {
         Self {
             clock: Clock::start(),
-            ttl: ticks(ttl),
+            ttl: AtomicU32::new(ticks(ttl)),
             kept: Mutex::new(Kept { table: Table::new(capacity), hits: 0 }),
             deletions: AtomicU64::new(0),
         }
+    }
+
+    /// Takes another lifetime and another bound. A smaller one evicts what was used least recently.
+    pub(super) fn reconfigure(&self, ttl: Duration, capacity: usize) {
+        self.ttl.store(ticks(ttl), Ordering::Relaxed);
+        let mut kept = self.kept.lock();
+        kept.table.set_capacity(capacity);
+        while kept.table.len() > capacity.max(1) && kept.table.pop_unused(Tick::MAX).is_some() {}
+    }
+
+    /// The earliest use that is within a lifetime of now.
+    fn since(&self, now: Tick) -> Tick {
+        now.saturating_sub(self.ttl.load(Ordering::Relaxed))
     }
 
     /// The pin, unless it was not used for a lifetime: then another replica may have used it. That is a use of it.
     pub(super) fn find(&self, key: &SessionKey) -> Option<Pin> {
         let now = self.clock.now();
         let mut kept = self.kept.lock();
-        let found = kept.table.use_since(key, now.saturating_sub(self.ttl), now);
+        let found = kept.table.use_since(key, self.since(now), now);
         kept.hits += u64::from(found.is_some());
         found
     }
@@ -88,7 +101,7 @@ impl Cache {
 
     /// Forgets a session that nobody has used for its lifetime.
     pub(super) fn drop_unused(&self, key: &SessionKey) {
-        let since = self.clock.now().saturating_sub(self.ttl);
+        let since = self.since(self.clock.now());
         let table = &mut self.kept.lock().table;
         if table.peek(key).is_some_and(|held| held.used < since) {
             table.remove(key);
@@ -123,7 +136,7 @@ impl Cache {
         mut visit: impl FnMut(SessionKey, Pin, Duration),
     ) -> Option<usize> {
         let now = self.clock.now();
-        let since = now.saturating_sub(self.ttl);
+        let since = self.since(now);
         self.kept.lock().table.sweep(cursor, limit, all, |Held { key, pin, used }| {
             if used >= since {
                 visit(key, pin, Duration::from_millis(u64::from(now - used.min(now)) * 100));

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::cache::Cache;
 use super::gone::Gone;
 use super::id::SessionKey;
@@ -42,12 +44,12 @@ pub(super) struct Shared {
     pub(super) gone: Gone,
     /// Whether the store was ever reached.
     pub(super) was_connected: AtomicBool,
-    /// How often the store is told of the use of a session.
-    pub(super) interval: Duration,
+    /// How long an unused session lives.
+    pub(super) ttl: Mutex<Duration>,
 }
 
 /// How often the store is told that a session is in use.
-pub(super) fn refresh_interval(ttl: Duration) -> Duration {
+fn refresh_interval(ttl: Duration) -> Duration {
     (ttl / 10).clamp(ROUND, Duration::from_secs(60))
 }
 
@@ -73,6 +75,11 @@ struct Tasks {
 }
 
 impl Shared {
+    /// How often the store is told of the use of a session.
+    fn interval(&self) -> Duration {
+        refresh_interval(*self.ttl.lock())
+    }
+
     /// Keeps the connection and everything behind it. Never ends.
     pub(super) async fn run(&self) {
         let started = Instant::now();
@@ -81,7 +88,7 @@ impl Shared {
             sweep: 0,
             write_back: None,
             reap: Vec::new(),
-            reap_next: started + self.interval * 2,
+            reap_next: started + self.interval() * 2,
             credit: 0.0,
         };
         let mut last_seen = started;
@@ -104,11 +111,11 @@ impl Shared {
                     Ok(poll) => {
                         tracing::info!(after = ?last_seen.elapsed(), "connected to the session store");
                         // Pins that nobody could refresh may have expired there.
-                        if last_seen.elapsed() > self.interval {
+                        if last_seen.elapsed() > self.interval() {
                             tasks.write_back = Some(0);
                         }
                         last_seen = Instant::now();
-                        tasks.reap_next = last_seen + self.interval * 2;
+                        tasks.reap_next = last_seen + self.interval() * 2;
                         failures = 0;
                         self.was_connected.store(true, Ordering::Release);
                         self.heard(poll, &mut tasks);
@@ -204,7 +211,7 @@ impl Shared {
     /// Looks for uses in as much of the cache as makes it whole in one interval.
     fn collect_used(&self, tasks: &mut Tasks) {
         let now = Instant::now();
-        let rounds = (self.interval.as_secs_f64() / ROUND.as_secs_f64()).max(1.0);
+        let rounds = (self.interval().as_secs_f64() / ROUND.as_secs_f64()).max(1.0);
         let limit = (self.cache.places() as f64 / rounds).ceil() as usize;
         let used = &mut tasks.used;
         let mut add = |key, pod, ago| {
@@ -244,7 +251,7 @@ impl Shared {
             return Ok(());
         }
         if tasks.reap.is_empty() && tasks.reap_next <= Instant::now() {
-            tasks.reap_next = Instant::now() + self.interval * 5;
+            tasks.reap_next = Instant::now() + self.interval() * 5;
             tasks.reap = self.store.pinned_pods().await?;
             tasks.credit -= 1.0;
         } else if let Some(label) = tasks.reap.pop() {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::cache::Cache;
 use super::gone::Gone;
 use super::id::{Hasher, Identity, PathTag, SessionKey};
@@ -163,7 +165,7 @@ pub struct SessionSettings {
 #[derive(Debug)]
 pub struct Sessions {
     hasher: Hasher,
-    ttl: Duration,
+    ttl: Mutex<Duration>,
     kept: Kept,
     misses: AtomicU64,
     unpins: [AtomicU64; UnpinReason::ALL.len()],
@@ -199,7 +201,7 @@ impl Sessions {
             in_use: InUseTable::default(),
             gone: Gone::default(),
             was_connected: AtomicBool::new(false),
-            interval: keeper::refresh_interval(ttl),
+            ttl: Mutex::new(ttl),
         };
         Self::new(&settings, Kept::Shared(shared))
     }
@@ -207,7 +209,7 @@ impl Sessions {
     fn new(settings: &SessionSettings, kept: Kept) -> Arc<Self> {
         Arc::new(Self {
             hasher: Hasher::new(&settings.identity),
-            ttl: settings.ttl,
+            ttl: Mutex::new(settings.ttl),
             kept,
             misses: AtomicU64::new(0),
             unpins: Default::default(),
@@ -220,11 +222,25 @@ impl Sessions {
         match &self.kept {
             Kept::Shared(shared) => shared.run().await,
             Kept::Memory { store, in_use } => loop {
-                tokio::time::sleep((self.ttl / 10).clamp(SHORTEST_REFRESH, LONGEST_REFRESH)).await;
+                let interval = (*self.ttl.lock() / 10).clamp(SHORTEST_REFRESH, LONGEST_REFRESH);
+                tokio::time::sleep(interval).await;
                 while store.refresh(in_use.all().into_iter().map(|(key, _)| key), EXPIRE_BATCH) {
                     tokio::task::yield_now().await;
                 }
             },
+        }
+    }
+
+    /// Takes what may change while running: the lifetime, and the bounds of cache and memory.
+    pub fn reconfigure(&self, settings: &SessionSettings) {
+        *self.ttl.lock() = settings.ttl;
+        match &self.kept {
+            Kept::Memory { store, .. } => store.reconfigure(settings.ttl, settings.max_sessions),
+            Kept::Shared(shared) => {
+                *shared.ttl.lock() = settings.ttl;
+                shared.store.set_lifetime(keeper::lifetime(settings.ttl));
+                shared.cache.reconfigure(settings.ttl, settings.cache_size);
+            }
         }
     }
 

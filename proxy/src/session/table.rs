@@ -64,13 +64,17 @@ pub(super) struct Table {
 impl Table {
     /// A table that holds at least one and at most `capacity` pins.
     pub(super) fn new(capacity: usize) -> Self {
-        let capacity = capacity.clamp(1, NONE as usize - 1);
         let index = std::iter::repeat_with(Part::default).take(PARTS).collect();
-        Self { chunks: Vec::new(), index, capacity, len: 0, newest: NONE, oldest: NONE, free: NONE }
+        Self { chunks: Vec::new(), index, capacity: clamp(capacity), len: 0, newest: NONE, oldest: NONE, free: NONE }
     }
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Changes the bound; what is above it stays until it is removed.
+    pub(super) fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = clamp(capacity);
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -213,8 +217,8 @@ impl Table {
         }
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
             // A small cache takes no more than it may ever hold.
-            let rest = self.capacity - self.chunks.len() * CHUNK;
-            self.chunks.push(Vec::with_capacity(CHUNK.min(rest)));
+            let rest = self.capacity.saturating_sub(self.chunks.len() * CHUNK);
+            self.chunks.push(Vec::with_capacity(rest.clamp(1, CHUNK)));
         }
         let full = (self.chunks.len() - 1) * CHUNK;
         let chunk = &mut self.chunks[full / CHUNK];
@@ -261,6 +265,11 @@ impl Table {
         }
         self.newest = slot;
     }
+}
+
+/// Every slot has a number below [`NONE`].
+fn clamp(capacity: usize) -> usize {
+    capacity.clamp(1, NONE as usize - 1)
 }
 
 /// Keys are digests already: any of their bits do for a hash.

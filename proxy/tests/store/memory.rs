@@ -92,3 +92,16 @@ fn sessions_expire_but_for_those_in_use() {
     wait("the end of all", || memory.sessions.statistics().cached == 0);
     assert_eq!(memory.sessions.counts().of(PodId(0)), 0);
 }
+
+#[test]
+fn lifetime_and_bound_change_while_running() {
+    let memory = Memory::new(Duration::from_secs(3600), 1);
+    assert_eq!(memory.pin("one", 0), PinOutcome::Pinned);
+    assert_eq!(memory.pin("two", 0), PinOutcome::Full);
+    let mut changed = settings("web");
+    (changed.ttl, changed.max_sessions) = (Duration::from_millis(300), 2);
+    memory.sessions.reconfigure(&changed);
+    assert_eq!(memory.pin("two", 0), PinOutcome::Pinned);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(memory.find("one"), Found::Unknown);
+}

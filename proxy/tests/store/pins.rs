@@ -101,6 +101,18 @@ fn evicting_costs_a_look_up_and_loses_nothing() {
     }
     assert_eq!(a.sessions.statistics().cached, 10);
     assert!(a.sessions.statistics().misses >= 90);
+    let mut changed = settings("web");
+    changed.cache_size = 4;
+    a.sessions.reconfigure(&changed);
+    assert_eq!(a.sessions.statistics().cached, 4);
+    assert!(a.sessions.find_cached(&a.key("99")).is_some(), "the most recently used stay");
+    assert_eq!(a.find("0"), on_pod(0));
+    changed.cache_size = 50;
+    a.sessions.reconfigure(&changed);
+    for number in 0..100u16 {
+        assert_eq!(a.find(&number.to_string()), on_pod(number % 3));
+    }
+    assert_eq!(a.sessions.statistics().cached, 50);
 }
 
 #[test]

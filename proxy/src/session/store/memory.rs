@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use crate::session::table::{Held, Table, Tick};
 #[derive(Debug)]
 pub(in crate::session) struct MemoryStore {
     clock: Clock,
-    ttl: Tick,
+    ttl: AtomicU32,
     kept: Mutex<Kept>,
 }
 
@@ -32,7 +33,13 @@ struct Kept {
 impl MemoryStore {
     pub(in crate::session) fn new(ttl: Duration, max_sessions: usize) -> Self {
         let kept = Kept { table: Table::new(max_sessions), counts: HashMap::new(), hits: 0 };
-        Self { clock: Clock::start(), ttl: ticks(ttl), kept: Mutex::new(kept) }
+        Self { clock: Clock::start(), ttl: AtomicU32::new(ticks(ttl)), kept: Mutex::new(kept) }
+    }
+
+    /// Takes another lifetime and another bound. Sessions above a smaller one stay, and new ones are refused.
+    pub(in crate::session) fn reconfigure(&self, ttl: Duration, max_sessions: usize) {
+        self.ttl.store(ticks(ttl), Ordering::Relaxed);
+        self.kept.lock().table.set_capacity(max_sessions);
     }
 
     /// The pin of a session; that is a use of it.
@@ -100,7 +107,7 @@ impl MemoryStore {
     /// Now, and the earliest use that is within a lifetime of it.
     fn now_and_since(&self) -> (Tick, Tick) {
         let now = self.clock.now();
-        (now, now.saturating_sub(self.ttl))
+        (now, now.saturating_sub(self.ttl.load(Ordering::Relaxed)))
     }
 }
 

@@ -46,8 +46,8 @@ pub(in crate::session) struct RedisStore {
     target: RedisTarget,
     keys: Keys,
     naming: Naming,
-    /// How long a pin lives in the store without being refreshed.
-    lifetime: Duration,
+    /// How long a pin lives in the store without being refreshed, in ms.
+    lifetime: AtomicU64,
     link: RwLock<Option<Arc<Link>>>,
     view: Mutex<View>,
     pods: RwLock<Arc<[PodId]>>,
@@ -95,7 +95,7 @@ impl RedisStore {
             target,
             keys: Keys::new(key_prefix, identity),
             naming,
-            lifetime,
+            lifetime: AtomicU64::new(millis(lifetime)),
             link: RwLock::default(),
             view: Mutex::default(),
             pods: RwLock::new(Arc::new([])),
@@ -105,6 +105,15 @@ impl RedisStore {
             recount: AtomicBool::new(false),
             attention: Notify::new(),
         }
+    }
+
+    /// Takes another lifetime, for pins and refreshes from now on.
+    pub(in crate::session) fn set_lifetime(&self, lifetime: Duration) {
+        self.lifetime.store(millis(lifetime), Ordering::Relaxed);
+    }
+
+    fn lifetime(&self) -> u64 {
+        self.lifetime.load(Ordering::Relaxed)
     }
 
     /// Whether there is a connection.
@@ -254,7 +263,7 @@ impl RedisStore {
         for (_, label) in &counted {
             call.key(self.keys.pod(label));
         }
-        call.arg(key.to_hex()).arg(text).arg(label).arg(now + millis(self.lifetime)).arg(now).arg(replaces);
+        call.arg(key.to_hex()).arg(text).arg(label).arg(now.saturating_add(self.lifetime())).arg(now).arg(replaces);
         call.arg(&self.keys.pod_prefix);
         let mut connection = link.pair.write.clone();
         let invoke = async { call.invoke_async::<Vec<redis::Value>>(&mut connection).await };

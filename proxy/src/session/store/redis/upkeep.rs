@@ -176,7 +176,7 @@ impl RedisStore {
     }
 
     fn expiry(&self, used_ago: Duration) -> u64 {
-        unix_millis().saturating_add(millis(self.lifetime)).saturating_sub(millis(used_ago))
+        unix_millis().saturating_add(self.lifetime()).saturating_sub(millis(used_ago))
     }
 
     /// Writes pins back that the store may have lost. Returns those that it refused: deleted, or pinned elsewhere.
@@ -223,7 +223,10 @@ impl RedisStore {
         call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state).key(&self.keys.gone);
         call.key(self.keys.pod(label));
         let day = Duration::from_secs(24 * 60 * 60);
-        call.arg(label).arg(unix_millis()).arg(limit).arg(millis(self.lifetime * 2 + day));
+        call.arg(label)
+            .arg(unix_millis())
+            .arg(limit)
+            .arg(self.lifetime().saturating_mul(2).saturating_add(millis(day)));
         let mut connection = link.pair.write.clone();
         self.within(&link, WRITE, async { call.invoke_async(&mut connection).await }).await
     }
