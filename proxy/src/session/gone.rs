@@ -12,14 +12,25 @@ use crate::pods::PodId;
 const REMEMBERED: Duration = Duration::from_secs(15);
 /// How long one is remembered that the store was not told: the pin has expired there by then, in all likelihood.
 const UNTOLD: Duration = Duration::from_secs(24 * 60 * 60);
+/// After this long nobody is telling the store any more, though nobody said so: the request was given up.
+const TELLING: Duration = Duration::from_secs(10);
 /// More than this many are not remembered once the store has them.
 const MANY: usize = 50_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Whoever deleted it is telling the store.
+    Telling,
+    /// That failed, or the store may have lost it.
+    Untold,
+    Told,
+}
 
 #[derive(Debug)]
 struct Deletion {
     pod: PodId,
     at: Instant,
-    told: bool,
+    stage: Stage,
 }
 
 /// This replica's own deletions of late.
@@ -29,11 +40,20 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    /// A session was deleted, and the store has it or has not.
-    pub(super) fn add(&self, key: SessionKey, pod: PodId, told: bool) {
+    /// A session was deleted, and the store is being told.
+    pub(super) fn telling(&self, key: SessionKey, pod: PodId) {
+        let deletion = Deletion { pod, at: Instant::now(), stage: Stage::Telling };
+        self.deletions.lock().insert(key, deletion);
+    }
+
+    /// The store took it, or did not.
+    pub(super) fn ended(&self, key: &SessionKey, told: bool) {
         let mut deletions = self.deletions.lock();
-        if deletions.len() < MANY || !told {
-            deletions.insert(key, Deletion { pod, at: Instant::now(), told });
+        if told && deletions.len() > MANY {
+            deletions.remove(key);
+        } else if let Some(deletion) = deletions.get_mut(key) {
+            deletion.stage = if told { Stage::Told } else { Stage::Untold };
+            deletion.at = Instant::now();
         }
     }
 
@@ -44,20 +64,42 @@ impl Gone {
 
     /// The store may have lost what it was told.
     pub(super) fn tell_again(&self) {
-        self.deletions.lock().values_mut().for_each(|deletion| deletion.told = false);
+        for deletion in self.deletions.lock().values_mut().filter(|deletion| deletion.stage == Stage::Told) {
+            deletion.stage = Stage::Untold;
+        }
     }
 
-    /// Those that the store has to be told, at most `limit`; forgets those that it has had for long enough.
+    /// Those that the store has to be told, at most `limit`; forgets those that are old.
     pub(super) fn untold(&self, limit: usize) -> Vec<(SessionKey, PodId)> {
         let mut deletions = self.deletions.lock();
-        deletions.retain(|_, deletion| deletion.at.elapsed() < if deletion.told { REMEMBERED } else { UNTOLD });
-        let untold = deletions.iter().filter(|(_, deletion)| !deletion.told);
+        deletions.retain(|_, deletion| {
+            let age = deletion.at.elapsed();
+            if deletion.stage == Stage::Telling && age > TELLING {
+                deletion.stage = Stage::Untold;
+            }
+            age < if deletion.stage == Stage::Told { REMEMBERED } else { UNTOLD }
+        });
+        let untold = deletions.iter().filter(|(_, deletion)| deletion.stage == Stage::Untold);
         untold.map(|(key, deletion)| (*key, deletion.pod)).take(limit).collect()
     }
+}
 
-    pub(super) fn told(&self, key: &SessionKey) {
-        if let Some(deletion) = self.deletions.lock().get_mut(key) {
-            (deletion.told, deletion.at) = (true, Instant::now());
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_is_told_again_only_when_it_failed_or_was_lost() {
+        let (gone, key, pod) = (Gone::default(), SessionKey([1; 16]), PodId(0));
+        gone.telling(key, pod);
+        assert_eq!(gone.untold(9), [], "somebody is at it");
+        gone.ended(&key, false);
+        assert_eq!(gone.untold(9), [(key, pod)]);
+        gone.ended(&key, true);
+        assert_eq!(gone.untold(9), []);
+        gone.tell_again();
+        assert_eq!(gone.untold(9), [(key, pod)]);
+        gone.remove(&key);
+        assert_eq!(gone.untold(9), [], "the id is in use again");
     }
 }

@@ -13,8 +13,8 @@ use super::cache::Cache;
 use super::gone::Gone;
 use super::id::SessionKey;
 use super::in_use::InUseTable;
-use super::store::SessionStore;
 use super::store::redis::{Adopted, Poll, RedisStore};
+use super::store::{SessionStore, Unavailable};
 use crate::pods::PodId;
 
 /// Between two looks at the store. A deletion through another replica must be heard of within a second.
@@ -95,12 +95,13 @@ impl Shared {
         let mut failures = 0;
         loop {
             let began = Instant::now();
+            let mut worked = Ok(());
             if self.store.is_connected() {
                 match self.store.poll().await {
                     Ok(poll) => {
                         last_seen = Instant::now();
                         self.heard(poll, &mut tasks);
-                        self.work(&mut tasks).await;
+                        worked = self.work(&mut tasks).await;
                     }
                     // Where the connection is lost, that is said when it cannot be made anew.
                     Err(_) if !self.store.is_connected() => continue,
@@ -109,7 +110,10 @@ impl Shared {
             } else {
                 match self.store.connect().await {
                     Ok(poll) => {
-                        tracing::info!(after = ?last_seen.elapsed(), "connected to the session store");
+                        // A server that breaks connections again and again is told of once.
+                        if failures > 0 || !self.was_connected.load(Ordering::Acquire) {
+                            tracing::info!(after = ?last_seen.elapsed(), "connected to the session store");
+                        }
                         // Pins that nobody could refresh may have expired there.
                         if last_seen.elapsed() > self.interval() {
                             tasks.write_back = Some(0);
@@ -120,7 +124,7 @@ impl Shared {
                         self.was_connected.store(true, Ordering::Release);
                         self.heard(poll, &mut tasks);
                         let _ = self.store.count().await;
-                        self.work(&mut tasks).await;
+                        worked = self.work(&mut tasks).await;
                     }
                     Err(why) => {
                         if failures == 0 {
@@ -133,7 +137,7 @@ impl Shared {
                     }
                 }
             }
-            if tasks.write_back.is_some() && self.store.is_connected() {
+            if tasks.write_back.is_some() && worked.is_ok() && self.store.is_connected() {
                 continue;
             }
             let rest = ROUND.saturating_sub(began.elapsed());
@@ -169,27 +173,22 @@ impl Shared {
         }
     }
 
-    async fn work(&self, tasks: &mut Tasks) {
+    async fn work(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
         for (key, pod) in self.gone.untold(WRITE_BACK_BATCH) {
-            if self.store.unpin(&key, pod).await.is_err() {
-                return;
-            }
-            self.gone.told(&key);
+            self.store.unpin(&key, pod).await?;
+            self.gone.ended(&key, true);
         }
-        if self.write_back(tasks).await.is_err() {
-            return;
-        }
+        self.write_back(tasks).await?;
         if self.store.take_recount() {
             let _ = self.store.count().await;
         }
         self.collect_used(tasks);
-        if self.refresh(tasks).await.is_ok() {
-            let _ = self.reap(tasks).await;
-        }
+        self.refresh(tasks).await?;
+        self.reap(tasks).await
     }
 
     /// Writes back a part of what this replica remembers.
-    async fn write_back(&self, tasks: &mut Tasks) -> Result<(), super::store::Unavailable> {
+    async fn write_back(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
         let began = Instant::now();
         while let Some(cursor) = tasks.write_back {
             let mut pins = Vec::new();
@@ -229,7 +228,7 @@ impl Shared {
     }
 
     /// Tells the store of uses, pod by pod, as far as the budget goes.
-    async fn refresh(&self, tasks: &mut Tasks) -> Result<(), super::store::Unavailable> {
+    async fn refresh(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
         while tasks.credit >= 1.0 {
             let most = tasks.used.iter().max_by_key(|(_, used)| used.len()).map(|(pod, _)| *pod);
             let Some((pod, mut used)) = most.and_then(|pod| tasks.used.remove_entry(&pod)) else { break };
@@ -246,7 +245,7 @@ impl Shared {
     }
 
     /// Removes expired pins, pod by pod, with what the budget leaves.
-    async fn reap(&self, tasks: &mut Tasks) -> Result<(), super::store::Unavailable> {
+    async fn reap(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
         if tasks.credit < 1.0 || !tasks.used.is_empty() {
             return Ok(());
         }

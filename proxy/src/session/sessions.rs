@@ -325,11 +325,10 @@ impl Sessions {
             Kept::Memory { store, .. } => store.unpin_now(key, pod),
             Kept::Shared(shared) => {
                 // Noted before the store is asked, in case this is dropped meanwhile.
-                shared.gone.add(*key, pod, false);
+                shared.gone.telling(*key, pod);
                 shared.cache.forget_on(key, pod);
-                if shared.store.unpin(key, pod).await.is_ok() {
-                    shared.gone.told(key);
-                }
+                let told = shared.store.unpin(key, pod).await.is_ok();
+                shared.gone.ended(key, told);
                 // A look-up that was under way may have brought it back.
                 shared.cache.forget_on(key, pod);
             }
