@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use berth_proxy::pods::PodId;
-use berth_proxy::session::{Found, PinOutcome, UnpinReason};
+use berth_proxy::session::{Found, PinOutcome, Readiness, UnpinReason};
 use berth_test_cluster::Redis;
 
 use crate::world::{Replica, on_pod, wait};
@@ -35,6 +35,31 @@ fn a_redis_that_restarts_empty() {
     assert_eq!(c.settled("nobody"), Found::Unknown);
     let counts = |replica: &Replica| [0, 1, 2].map(|pod| replica.sessions.counts().of(PodId(pod)));
     assert_eq!(counts(&Replica::on(&redis)), [100, 100, 100]);
+}
+
+#[test]
+fn who_is_not_found_may_still_be_written_back_for_five_seconds() {
+    let mut redis = Redis::start().unwrap();
+    let (a, b) = (Replica::on(&redis), Replica::on(&redis));
+    assert_eq!(a.settled("nobody"), Found::Unknown);
+    redis.kill().unwrap();
+    wait("replicas that know of it", || {
+        [&a, &b].iter().all(|replica| replica.sessions.readiness() == Readiness::Degraded)
+    });
+    redis.run().unwrap();
+    a.ready();
+    b.ready();
+    let start = Instant::now();
+    let c = Replica::on(&redis);
+    while start.elapsed() < Duration::from_secs(4) {
+        for replica in [&a, &b, &c] {
+            assert_eq!(replica.find("nobody"), Found::Unavailable, "after {:?}", start.elapsed());
+        }
+    }
+    for replica in [&a, &b, &c] {
+        assert_eq!(replica.settled("nobody"), Found::Unknown);
+    }
+    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -269,3 +269,93 @@ pub(super) fn describe(error: &redis::RedisError) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use berth_test_cluster::Redis;
+
+    use super::*;
+    use crate::address::Address;
+    use crate::pods::{Naming, StatefulSetNaming};
+    use crate::session::id::{Identity, PathTag};
+    use crate::session::sessions::PinMode;
+    use crate::session::store::SessionStore;
+    use crate::session::store::redis::RedisTarget;
+
+    async fn store(redis: &Redis) -> RedisStore {
+        let endpoints = Address::parse(&redis.address()).and_then(|address| address.endpoints()).unwrap();
+        let target = RedisTarget { endpoints, db: 0, username: None, password: None, ca: None };
+        let naming = Naming::StatefulSet(StatefulSetNaming {
+            statefulset: "web".into(),
+            service: "mcp-web-headless".into(),
+            namespace: "team".into(),
+            domain: "cluster.local".into(),
+            port: 8080,
+        });
+        let identity = Identity { namespace: "team".into(), name: "web".into() };
+        let store = RedisStore::new(target, "berth:session:", &identity, naming, Duration::from_secs(60));
+        store.connect().await.unwrap();
+        store
+    }
+
+    fn pin(pod: u16) -> Pin {
+        Pin { pod: PodId(pod), path: PathTag(1) }
+    }
+
+    /// However late it comes, and whatever it believes.
+    #[tokio::test]
+    async fn writing_back_never_undoes_a_deletion_or_moves_a_pin() {
+        let redis = Redis::start().unwrap();
+        let store = store(&redis).await;
+        let [gone, moved, lost, same] = [1, 2, 3, 4].map(|number| SessionKey([number; 16]));
+        store.pin(&gone, pin(0), PinMode::First).await.unwrap();
+        store.unpin(&gone, PodId(0)).await.unwrap();
+        store.pin(&moved, pin(1), PinMode::First).await.unwrap();
+        store.pin(&same, pin(0), PinMode::First).await.unwrap();
+        let remembered = [gone, moved, lost, same].map(|key| (key, pin(0), Duration::ZERO));
+        let refused = store.write_back(&remembered).await.unwrap();
+        assert_eq!(refused, [gone, moved]);
+        assert_eq!(store.lookup(&moved).await, Ok(Some(pin(1))));
+        assert_eq!(store.lookup(&lost).await, Ok(Some(pin(0))));
+        assert_eq!(store.lookup(&same).await, Ok(Some(pin(0))));
+    }
+
+    #[tokio::test]
+    async fn who_missed_more_deletions_than_are_kept_is_told_so() {
+        let redis = Redis::start().unwrap();
+        let store = store(&redis).await;
+        assert_eq!(store.poll().await, Ok(Poll::Deleted(Vec::new())));
+        let key = SessionKey([1; 16]);
+        store.unpin(&key, PodId(0)).await.unwrap();
+        assert_eq!(store.poll().await, Ok(Poll::Deleted(vec![key])));
+        let (gone, state) = (&store.keys.gone, &store.keys.state);
+        let many = super::super::TOMBSTONES as u64;
+        redis
+            .command(&format!(
+                "EVAL \"for n = 10, 9 + {many} do redis.call('ZADD', '{gone}', n, string.format('%032x', n)) end \
+                 redis.call('HSET', '{state}', 'gone', 9 + {many}) return 1\" 0"
+            ))
+            .unwrap();
+        assert_eq!(store.poll().await, Ok(Poll::DeletedTooMany));
+    }
+
+    #[tokio::test]
+    async fn what_has_expired_is_removed_and_the_rest_counted() {
+        let redis = Redis::start().unwrap();
+        let store = store(&redis).await;
+        store.set_pods(&[PodId(0), PodId(1)]);
+        store.set_lifetime(Duration::from_millis(1));
+        store.pin(&SessionKey([1; 16]), pin(0), PinMode::First).await.unwrap();
+        store.set_lifetime(Duration::from_secs(60));
+        store.pin(&SessionKey([2; 16]), pin(1), PinMode::First).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        store.count().await.unwrap();
+        assert_eq!([0, 1].map(|pod| store.counts().of(PodId(pod))), [0, 1], "an expired one does not count");
+        assert_eq!(store.reap("web-0", 100).await, Ok(1));
+        assert_eq!(store.reap("web-1", 100).await, Ok(0));
+        assert_eq!(store.pinned_pods().await, Ok(vec!["web-1".to_owned()]));
+        assert!(redis.command(&format!("HLEN {}", store.keys.pins)).unwrap().starts_with(":1"));
+        let ttl = redis.command(&format!("PTTL {}", store.keys.pins)).unwrap();
+        assert!(!ttl.starts_with(":-"), "it ends with its server: {ttl}");
+    }
+}
