@@ -1,5 +1,8 @@
 //! The names that users see: annotations, environment variables, groups, containers.
 
+// What the proxy reads is named once, there.
+pub use berth_proxy::config::{DEFAULT_SESSION_CACHE_SIZE, DEFAULT_SESSION_TTL, GENERATION_ENV, PASSWORD_ENV};
+
 /// The API group of ToolHive's custom resources.
 pub const TOOLHIVE_GROUP: &str = "toolhive.stacklok.dev";
 /// The versions of [`TOOLHIVE_GROUP`] that Berth reads, the preferred one first.
@@ -65,10 +68,6 @@ pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 pub const STAMP: &str = "toolhive.stacklok.dev/mcpserver-generation";
 /// Downward-API path of [`STAMP`].
 pub const STAMP_FIELD_PATH: &str = "metadata.annotations['toolhive.stacklok.dev/mcpserver-generation']";
-/// Environment variable through which a pod learns its own stamp.
-pub const GENERATION_ENV: &str = "THV_MCPSERVER_GENERATION";
-/// Environment variable that holds the Redis password.
-pub const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
 /// The environment variables that Berth writes.
 pub const OWN_ENV: [&str; 2] = [PASSWORD_ENV, GENERATION_ENV];
 
@@ -81,7 +80,3 @@ pub const THV_OPERATOR: &str = "thv-operator";
 
 /// Grace period where neither policy nor template names one; Kubernetes' own default.
 pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
-/// Session cache size where none is named.
-pub const DEFAULT_SESSION_CACHE_SIZE: u32 = 1000;
-/// Session lifetime where none is named.
-pub const DEFAULT_SESSION_TTL: std::time::Duration = std::time::Duration::from_secs(2 * 60 * 60);

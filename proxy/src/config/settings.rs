@@ -12,8 +12,12 @@ use crate::session::{DEFAULT_KEY_PREFIX, Identity, RedisTarget, SessionSettings}
 
 const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_ADMIN_PORT: u16 = 9090;
-const DEFAULT_TTL: Duration = Duration::from_secs(2 * 60 * 60);
-const DEFAULT_CACHE_SIZE: u32 = 1000;
+/// Session lifetime where none is named.
+pub const DEFAULT_SESSION_TTL: Duration = Duration::from_secs(2 * 60 * 60);
+/// Sessions in the local cache where no number is named.
+pub const DEFAULT_SESSION_CACHE_SIZE: u32 = 1000;
+/// Environment variable that holds the Redis password.
+pub const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
 const DEFAULT_MAX_SESSIONS: u32 = 100_000;
 const DEFAULT_LAME_DUCK: Duration = Duration::from_secs(5);
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -21,9 +25,9 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// What comes from neither the flags nor the file.
 #[derive(Clone, Default)]
 pub struct Environment {
-    /// `THV_MCPSERVER_GENERATION`.
+    /// [`GENERATION_ENV`](generation::GENERATION_ENV).
     pub generation: Option<String>,
-    /// `THV_SESSION_REDIS_PASSWORD`.
+    /// [`PASSWORD_ENV`].
     pub redis_password: Option<String>,
     /// Contents of the file of `--redis-ca`.
     pub redis_ca: Option<Vec<u8>>,
@@ -107,8 +111,8 @@ impl Settings {
         let sessions = SessionSettings {
             identity: identity(flags, file, &routing)?,
             naming,
-            ttl: first_not_zero(flags.session_ttl, file.session_ttl).unwrap_or(DEFAULT_TTL),
-            cache_size: size(flags.session_cache_size, file.session_cache_size, DEFAULT_CACHE_SIZE),
+            ttl: first_not_zero(flags.session_ttl, file.session_ttl).unwrap_or(DEFAULT_SESSION_TTL),
+            cache_size: size(flags.session_cache_size, file.session_cache_size, DEFAULT_SESSION_CACHE_SIZE),
             max_sessions: size(flags.max_sessions, None, DEFAULT_MAX_SESSIONS),
         };
         Ok(Self {
