@@ -8,4 +8,5 @@ pub mod config;
 pub mod duration;
 pub mod place;
 pub mod pods;
+pub mod route;
 pub mod session;

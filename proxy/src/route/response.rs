@@ -1,0 +1,120 @@
+//! What a response means for its session.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+use http::header::{self, HeaderMap};
+
+use super::request::{Kind, Names, SESSION_HEADER, SessionId, Source, cookie_pair};
+
+/// The response names several sessions: whichever was pinned, the client might go on with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeveralSessions;
+
+/// Why a pin is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// The client deleted it, and the server agreed or did not know it.
+    Deleted,
+    /// The server does not know it (any more).
+    NotFound,
+}
+
+/// The session a response gives out: `Mcp-Session-Id`, else the named header, else the named cookie.
+///
+/// # Errors
+/// Two different ones.
+pub fn session<'a>(headers: &'a HeaderMap, names: &Names) -> Result<Option<SessionId<'a>>, SeveralSessions> {
+    // Nearly every response: one look for one header.
+    let by_header = one(headers.get_all(&SESSION_HEADER).iter().map(|value| value.as_bytes()))?;
+    if let Some(value) = by_header {
+        return Ok(Some(SessionId { source: Source::Header, value: Cow::Borrowed(value) }));
+    }
+    if let Some(name) = &names.header
+        && let Some(value) = one(headers.get_all(name).iter().map(|value| value.as_bytes()))?
+    {
+        return Ok(Some(SessionId { source: Source::NamedHeader, value: Cow::Borrowed(value) }));
+    }
+    let Some(name) = &names.cookie else { return Ok(None) };
+    let cookies = headers.get_all(header::SET_COOKIE).iter().filter_map(|line| {
+        let pair = line.as_bytes().split(|byte| *byte == b';').next()?;
+        cookie_pair(pair, name)
+    });
+    Ok(one(cookies)?.map(|value| SessionId { source: Source::NamedCookie, value: Cow::Borrowed(value) }))
+}
+
+fn one<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a [u8]>, SeveralSessions> {
+    let mut found = None;
+    for value in values.filter(|value| !value.is_empty()) {
+        match found {
+            None => found = Some(value),
+            Some(first) if first == value => {}
+            Some(_) => return Err(SeveralSessions),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the answer to a pinned request ends its session.
+///
+/// `source` is where the request named it, `on_its_path` whether the request's path is the one that made it: behind
+/// one pod stand other paths, whose 404 says nothing of the session.
+#[must_use]
+pub fn ended(kind: Kind, source: Source, on_its_path: bool, status: StatusCode) -> Option<Ended> {
+    let not_found = status == StatusCode::NOT_FOUND;
+    if kind == Kind::Delete && source == Source::Header && (status.is_success() || not_found) {
+        return Some(Ended::Deleted);
+    }
+    (not_found && on_its_path && source == Source::Header).then_some(Ended::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn names() -> Names {
+        Names { header: None, cookie: Some("SID".to_owned()) }
+    }
+
+    fn given(lines: &[(header::HeaderName, &'static str)]) -> Result<Option<Vec<u8>>, SeveralSessions> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        session(&headers, &names()).map(|found| found.map(|session| session.value.into_owned()))
+    }
+
+    #[test]
+    fn a_response_names_one_session_or_none() {
+        assert_eq!(given(&[]), Ok(None));
+        assert_eq!(given(&[(SESSION_HEADER, "a")]), Ok(Some(b"a".to_vec())));
+        assert_eq!(given(&[(SESSION_HEADER, "a"), (SESSION_HEADER, "a")]), Ok(Some(b"a".to_vec())));
+        assert_eq!(given(&[(SESSION_HEADER, "a"), (SESSION_HEADER, "b")]), Err(SeveralSessions));
+        let cookies = [(header::SET_COOKIE, "x=1; Path=/"), (header::SET_COOKIE, "SID=c; HttpOnly")];
+        assert_eq!(given(&cookies), Ok(Some(b"c".to_vec())));
+        assert_eq!(given(&[(header::SET_COOKIE, "SID=; Max-Age=0")]), Ok(None));
+    }
+
+    #[test]
+    fn delete_with_2xx_or_404_unpins() {
+        let end = |status: u16| ended(Kind::Delete, Source::Header, false, StatusCode::from_u16(status).unwrap());
+        assert_eq!(end(200), Some(Ended::Deleted));
+        assert_eq!(end(204), Some(Ended::Deleted));
+        assert_eq!(end(404), Some(Ended::Deleted));
+        assert_eq!(end(405), None);
+        assert_eq!(end(500), None);
+    }
+
+    #[test]
+    fn pinned_pod_answers_404_unpins_only_on_the_path_that_made_the_session_in_header_mode() {
+        let end = |source, on_its_path| ended(Kind::Post, source, on_its_path, StatusCode::NOT_FOUND);
+        assert_eq!(end(Source::Header, true), Some(Ended::NotFound));
+        assert_eq!(end(Source::Header, false), None);
+        for source in [Source::Query, Source::NamedHeader, Source::NamedCookie] {
+            assert_eq!(end(source, true), None, "{source:?}");
+        }
+        assert_eq!(ended(Kind::Post, Source::Header, true, StatusCode::BAD_REQUEST), None);
+    }
+}
