@@ -1,0 +1,218 @@
+//! What is known of the pods now, and how it is asked for anew.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use tokio::sync::{Notify, watch};
+
+use super::name::{Naming, PodId};
+use super::{dns, fixed};
+use crate::route::Standing;
+
+/// How often the pods are asked for in the background.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// At least this long between two questions, however many requests ask for one.
+const PACE: Duration = Duration::from_millis(100);
+/// How long a request waits for a new answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where a pod is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Address of its server.
+    pub address: SocketAddr,
+    /// Whether it is spoken to in HTTP/2 without TLS.
+    pub h2c: bool,
+}
+
+/// The last good answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    targets: Vec<Option<Target>>,
+    ready: Vec<PodId>,
+}
+
+impl Snapshot {
+    /// From pods with their targets, and those of them that are ready.
+    #[must_use]
+    pub fn new(pods: impl IntoIterator<Item = (PodId, Target)>, ready: impl IntoIterator<Item = PodId>) -> Self {
+        let mut targets = Vec::new();
+        for (pod, target) in pods {
+            let at = usize::from(pod.0);
+            if targets.len() <= at {
+                targets.resize(at + 1, None);
+            }
+            targets[at] = Some(target);
+        }
+        let mut ready: Vec<PodId> = ready.into_iter().collect();
+        ready.sort_unstable();
+        ready.dedup();
+        Self { targets, ready }
+    }
+
+    /// Where a pod is, if it is there.
+    #[must_use]
+    pub fn target(&self, pod: PodId) -> Option<Target> {
+        self.targets.get(usize::from(pod.0)).copied().flatten()
+    }
+
+    /// Every pod, ready or not.
+    pub fn pods(&self) -> impl Iterator<Item = PodId> {
+        let present = self.targets.iter().enumerate().filter(|(_, target)| target.is_some());
+        present.filter_map(|(at, _)| u16::try_from(at).ok().map(PodId))
+    }
+
+    /// Pods that may get new sessions.
+    #[must_use]
+    pub fn ready(&self) -> &[PodId] {
+        &self.ready
+    }
+}
+
+/// How a question ended.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    asked_at: Instant,
+    good: bool,
+}
+
+/// The pods of the server. One for the process.
+#[derive(Debug)]
+pub struct Pods {
+    naming: Naming,
+    source: Source,
+    current: RwLock<Arc<Snapshot>>,
+    version: AtomicU64,
+    wanted: Notify,
+    round: watch::Sender<Option<Round>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Fixed,
+    Dns(Box<dns::Resolver>),
+}
+
+impl Pods {
+    /// Pods of this naming; those of a StatefulSet from the system's DNS. `ready_service` is the Service of pods that may get
+    /// new sessions; without one, all may.
+    ///
+    /// # Errors
+    /// The system's resolver configuration cannot be read.
+    pub fn new(naming: Naming, ready_service: Option<&str>) -> io::Result<Self> {
+        let source = match &naming {
+            Naming::Fixed(_) => Source::Fixed,
+            Naming::StatefulSet(set) => Source::Dns(Box::new(dns::Resolver::from_system(set, ready_service)?)),
+        };
+        Ok(Self::from_source(naming, source))
+    }
+
+    /// Pods of a StatefulSet from one DNS server.
+    ///
+    /// # Errors
+    /// The resolver cannot be set up.
+    pub fn with_dns_server(naming: Naming, ready_service: Option<&str>, server: SocketAddr) -> io::Result<Self> {
+        let source = match &naming {
+            Naming::Fixed(_) => Source::Fixed,
+            Naming::StatefulSet(set) => Source::Dns(Box::new(dns::Resolver::from_server(set, ready_service, server)?)),
+        };
+        Ok(Self::from_source(naming, source))
+    }
+
+    fn from_source(naming: Naming, source: Source) -> Self {
+        Self {
+            naming,
+            source,
+            current: RwLock::default(),
+            version: AtomicU64::new(0),
+            wanted: Notify::new(),
+            round: watch::Sender::new(None),
+        }
+    }
+
+    /// How the pods are called.
+    #[must_use]
+    pub fn naming(&self) -> &Naming {
+        &self.naming
+    }
+
+    /// Grows whenever [`Pods::current`] changes.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The last good answer; empty before the first.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// Whether there was a good answer.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.version() > 0
+    }
+
+    /// Asks for the pods soon, since one of them did not accept a connection.
+    pub fn ask_soon(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Whether the pod is there. That it is gone is proven only by a good answer to a question asked after `since`.
+    pub async fn standing(&self, pod: PodId, since: Instant) -> Standing {
+        let mut rounds = self.round.subscribe();
+        let answer = async {
+            loop {
+                if self.current().target(pod).is_some() {
+                    return Standing::Present;
+                }
+                let round = *rounds.borrow_and_update();
+                match round {
+                    Some(round) if round.asked_at > since => {
+                        return if round.good { Standing::Gone } else { Standing::Unproven };
+                    }
+                    _ => self.wanted.notify_one(),
+                }
+                if rounds.changed().await.is_err() {
+                    return Standing::Unproven;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Standing::Unproven)
+    }
+
+    /// Asks every two seconds, and when a request needs it. Tells `changed` of each new answer. Runs until dropped.
+    pub async fn run(&self, changed: impl Fn(&Snapshot)) {
+        loop {
+            let asked_at = Instant::now();
+            let answer = match (&self.source, &self.naming) {
+                (Source::Dns(resolver), _) => resolver.ask(&self.current()).await,
+                (Source::Fixed, Naming::Fixed(backends)) => fixed::ask(backends, &self.current()).await,
+                (Source::Fixed, Naming::StatefulSet(_)) => None,
+            };
+            let good = answer.is_some();
+            if let Some(snapshot) = answer {
+                self.learn(snapshot, &changed);
+            }
+            self.round.send_replace(Some(Round { asked_at, good }));
+            tokio::time::sleep(PACE).await;
+            // A wish during the question, or before it, is no reason to wait less for the next.
+            let _ = tokio::time::timeout(INTERVAL - PACE, self.wanted.notified()).await;
+        }
+    }
+
+    fn learn(&self, snapshot: Snapshot, changed: &impl Fn(&Snapshot)) {
+        if self.is_known() && *self.current.read().as_ref() == snapshot {
+            return;
+        }
+        tracing::info!(pods = snapshot.pods().count(), ready = snapshot.ready().len(), "the pods changed");
+        changed(&snapshot);
+        *self.current.write() = Arc::new(snapshot);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
