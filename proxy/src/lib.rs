@@ -4,9 +4,20 @@
 //! [`pods`] and [`place`] → `forward`.
 
 pub mod address;
+pub mod admin;
+pub mod cli;
 pub mod config;
+mod connection_state;
+pub mod drain;
 pub mod duration;
+pub mod errors;
+pub mod forward;
+pub mod listener;
+pub mod metrics;
 pub mod place;
 pub mod pods;
+pub mod proxy;
 pub mod route;
+mod run;
 pub mod session;
+pub mod worker;

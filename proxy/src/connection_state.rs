@@ -1,0 +1,252 @@
+//! What is known of a client's connection outside the task that serves it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::metrics::Event;
+
+/// How long a connection is read after its last response, so that the client gets all of it (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    /// Nothing.
+    Serve,
+    /// End after the request under way.
+    Finish,
+    /// End now.
+    Close,
+}
+
+/// What a connection is doing. One thread writes it.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionState {
+    order: AtomicU8,
+    /// Requests under way.
+    active: AtomicU32,
+    /// The first bytes of a head came, and no request yet.
+    in_head: AtomicBool,
+    /// The write side is shut; the client's end of stream is awaited.
+    lingers: AtomicBool,
+    /// Many requests at once, frames that are no requests: heads are not timed.
+    http2: AtomicBool,
+    /// Since when it has been doing that, in the worker's milliseconds.
+    since: AtomicU32,
+    waker: Mutex<Option<Waker>>,
+    /// What came since the last request.
+    head: Mutex<Vec<u8>>,
+}
+
+impl ConnectionState {
+    /// What to do.
+    pub(crate) fn ordered(&self) -> Order {
+        match self.order.load(Relaxed) {
+            0 => Order::Serve,
+            1 => Order::Finish,
+            _ => Order::Close,
+        }
+    }
+
+    /// Tells the connection what to do.
+    pub(crate) fn order(&self, order: Order) {
+        self.order.store(order as u8, Relaxed);
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Says which task serves the connection.
+    pub(crate) fn served_by(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
+    }
+
+    /// Says that the connection speaks HTTP/2.
+    pub(crate) fn is_http2(&self) {
+        self.http2.store(true, Relaxed);
+    }
+
+    /// A request begins.
+    pub(crate) fn begin(&self) {
+        self.in_head.store(false, Relaxed);
+        self.active.store(self.active.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// A request ended.
+    pub(crate) fn end(&self, now: u32) {
+        self.active.store(self.active.load(Relaxed).saturating_sub(1), Relaxed);
+        self.since.store(now, Relaxed);
+    }
+
+    /// Which limit the connection has run into.
+    pub(crate) fn overdue(&self, now: u32, head: Duration, idle: Duration) -> Option<Event> {
+        if self.active.load(Relaxed) > 0 {
+            return None;
+        }
+        let since = Duration::from_millis(u64::from(now.wrapping_sub(self.since.load(Relaxed))));
+        let timed_head = self.in_head.load(Relaxed) && !self.http2.load(Relaxed);
+        if self.lingers.load(Relaxed) {
+            (since > LINGER).then_some(Event::IdleTimeout)
+        } else if timed_head {
+            (since > head).then_some(Event::HeadTimeout)
+        } else {
+            (since > idle).then_some(Event::IdleTimeout)
+        }
+    }
+
+    /// Whether the head of this request came with both `Content-Length` and `Transfer-Encoding`: the parser drops the
+    /// former, and another reader may not.
+    pub(crate) fn came_with_length_and_coding(&self, method: &str, target: &str) -> bool {
+        has_length_and_coding(&self.head.lock(), method, target)
+    }
+}
+
+/// Whether the head with this request line in `text` has both headers.
+fn has_length_and_coding(text: &[u8], method: &str, target: &str) -> bool {
+    let request_line = format!("{method} {target} HTTP/");
+    let mut lines = text.split(|byte| *byte == b'\n');
+    while let Some(line) = lines.next() {
+        if !line.starts_with(request_line.as_bytes()) {
+            continue;
+        }
+        let (mut length, mut coding) = (false, false);
+        for line in lines.by_ref().take_while(|line| !matches!(*line, b"" | b"\r")) {
+            length |= names(line, "content-length");
+            coding |= names(line, "transfer-encoding");
+        }
+        if length && coding {
+            return true;
+        }
+    }
+    false
+}
+
+fn names(line: &[u8], name: &str) -> bool {
+    line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+        && line.get(name.len()).is_some_and(|byte| matches!(byte, b':' | b' ' | b'\t'))
+}
+
+/// A client's connection. What was read to tell the protocol is read again.
+#[derive(Debug)]
+pub(crate) struct ClientIo {
+    stream: TcpStream,
+    state: Arc<ConnectionState>,
+    clock: Arc<AtomicU32>,
+    replay: Vec<u8>,
+    /// The most that is kept of a head.
+    keep: usize,
+    shut: bool,
+}
+
+impl ClientIo {
+    pub(crate) fn new(
+        stream: TcpStream,
+        state: Arc<ConnectionState>,
+        clock: Arc<AtomicU32>,
+        replay: Vec<u8>,
+        keep: usize,
+    ) -> Self {
+        Self { stream, state, clock, replay, keep, shut: false }
+    }
+
+    /// Takes note of what came.
+    fn note(&self, bytes: &[u8]) {
+        let state = &self.state;
+        if state.active.load(Relaxed) > 0 || bytes.is_empty() {
+            return;
+        }
+        let mut head = state.head.lock();
+        if !state.in_head.load(Relaxed) {
+            state.in_head.store(true, Relaxed);
+            state.since.store(self.clock.load(Relaxed), Relaxed);
+            head.clear();
+        }
+        if head.len() < self.keep {
+            head.extend_from_slice(bytes);
+        }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.replay.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        } else {
+            let n = self.replay.len().min(buffer.remaining());
+            buffer.put_slice(&self.replay[..n]);
+            self.replay.drain(..n);
+        }
+        self.note(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Shuts the write side and reads until the client has done the same: closing with unread bytes would reset the
+    /// connection, and the client might lose the response.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.shut = true;
+            self.state.since.store(self.clock.load(Relaxed), Relaxed);
+            self.state.lingers.store(true, Relaxed);
+        }
+        let mut scrap = [0; 16 * 1024];
+        for _ in 0..16 {
+            let mut buffer = ReadBuf::new(&mut scrap);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_headers_in_one_head_are_found() {
+        let both = b"POST /m HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+        assert!(has_length_and_coding(both, "POST", "/m"));
+        assert!(!has_length_and_coding(both, "POST", "/other"));
+        let pipelined =
+            b"POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\nxPOST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(!has_length_and_coding(pipelined, "POST", "/a"));
+        assert!(!has_length_and_coding(pipelined, "POST", "/b"));
+    }
+
+    #[test]
+    fn a_connection_is_overdue_in_its_head_or_when_idle_but_never_during_a_request() {
+        let state = ConnectionState::default();
+        let (head, idle) = (Duration::from_secs(10), Duration::from_secs(100));
+        assert_eq!(state.overdue(100_001, head, idle), Some(Event::IdleTimeout));
+        assert_eq!(state.overdue(100_000, head, idle), None);
+        state.in_head.store(true, Relaxed);
+        assert_eq!(state.overdue(10_001, head, idle), Some(Event::HeadTimeout));
+        state.begin();
+        assert_eq!(state.overdue(1_000_000, head, idle), None);
+        state.end(1_000_000);
+        assert_eq!(state.overdue(1_050_000, head, idle), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! Requests without a pin: the best pod, or the next one; and the pin of what comes of it.
+
+use http::{Request, Response, request};
+
+use super::answer::Call;
+use super::body::{RequestBody, ResponseBody};
+use super::connection::Failure;
+use super::orphan::OrphanHead;
+use super::send::{Sent, send, to_pod};
+use super::{answer_to, connection};
+use crate::errors::Answer;
+use crate::metrics::Event;
+use crate::place::Placed;
+use crate::pods::{PodId, Target};
+use crate::route::Kind;
+use crate::session::{Pin, PinMode, PinOutcome, SessionKey};
+use crate::worker::Placement;
+
+impl Call {
+    /// To the best pod. A session in the response is pinned before any of it is passed on.
+    pub(super) async fn place(self, head: request::Parts, mut body: RequestBody) -> Response<ResponseBody> {
+        if !self.expects {
+            body.fetch().await;
+        }
+        let orphan = (self.kind == Kind::Post && !self.sessionless).then(|| OrphanHead::of(&head));
+        let mut slot = Some(to_pod(head, body));
+        let (sent, target, placement) = match self.send_to_best(&mut slot).await {
+            Ok(found) => found,
+            Err(answer) => return self.answer(answer, slot.map(Request::into_body)).await,
+        };
+        let pod = placement.pod;
+        let given = match self.given(sent.response.headers()) {
+            Ok(given) => given,
+            Err(answer) => return self.answer(answer, None).await,
+        };
+        let Some(id) = given else {
+            let failed = sent.response.status().is_server_error() && self.kind == Kind::Post;
+            placement.ended(if failed { Placed::Failed } else { Placed::NoSession });
+            return self.pass(sent, pod);
+        };
+        let key = self.shared().sessions.key(&id.value);
+        if let Err(answer) = self.pin(&key, pod).await {
+            let session = Self::orphan_header(&id).filter(|_| answer != Answer::SessionConflict);
+            if let (Some(orphan), Some(session)) = (orphan, session) {
+                self.worker().counters().event(Event::OrphanDeleted);
+                orphan.delete(self.shared(), target, session);
+            }
+            return self.answer(answer, None).await;
+        }
+        placement.ended(Placed::Pinned);
+        self.tracked.belongs_to(key, Pin { pod, path: self.path() });
+        self.pass(sent, pod)
+    }
+
+    /// Sends to the best pod that accepts a connection.
+    async fn send_to_best(&self, slot: &mut Option<Request<RequestBody>>) -> Result<(Sent, Target, Placement), Answer> {
+        let mut tried: Vec<PodId> = Vec::new();
+        loop {
+            let Some(placement) = self.worker().place(&tried, self.sessionless) else { return Err(Answer::NoPod) };
+            tried.push(placement.pod);
+            // Between two looks the pod may have left.
+            let Some(target) = self.worker().target(placement.pod) else { continue };
+            match send(self.worker(), placement.pod, target, slot).await {
+                Ok(sent) => return Ok((sent, target, placement)),
+                Err(failure) => {
+                    if failure.is_the_pods() {
+                        placement.ended(Placed::Failed);
+                    }
+                    if !matches!(failure, Failure::Refused(_)) || slot.is_none() {
+                        return Err(answer_to(&failure));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Pins the client's own id to the best pod, or follows whoever was first, then goes there.
+    pub(super) async fn claim(
+        self,
+        key: SessionKey,
+        head: request::Parts,
+        body: RequestBody,
+    ) -> Response<ResponseBody> {
+        let (mut tried, mut mode) = (Vec::new(), PinMode::First);
+        let mut slot = Some((head, body));
+        let answer = loop {
+            let Some(placement) = self.worker().place(&tried, false) else { break Answer::NoPod };
+            let pod = placement.pod;
+            let (pod, mine) = match self.shared().sessions.pin(&key, pod, self.path(), mode).await {
+                PinOutcome::Pinned => (pod, true),
+                PinOutcome::AlreadyPinned(winner) => (winner, false),
+                PinOutcome::Unavailable => break Answer::NotStored,
+                PinOutcome::Full => break Answer::TooManySessions,
+            };
+            placement.ended(if mine { Placed::Pinned } else { Placed::NoSession });
+            if mine && !self.accepts(pod).await && tried.len() < u16::MAX.into() {
+                tried.push(pod);
+                mode = PinMode::Replace(pod);
+                continue;
+            }
+            let Some((head, body)) = slot.take() else { break Answer::PodBroken };
+            let path = self.path();
+            return self.send_pinned(Pin { pod, path }, head, body).await;
+        };
+        self.answer(answer, slot.map(|(_, body)| body)).await
+    }
+
+    /// Whether a pod accepts connections; the connection is kept for the request.
+    async fn accepts(&self, pod: PodId) -> bool {
+        let Some(target) = self.worker().target(pod) else { return false };
+        if target.h2c {
+            return self.worker().h2.get(pod, target.address).await.is_ok();
+        }
+        let connection = match self.worker().idle(pod, target.address) {
+            Some(connection) => Ok(connection),
+            None => connection::PodConnection::open(target.address).await,
+        };
+        match connection {
+            Ok(connection) => {
+                self.worker().keep(pod, connection, None);
+                true
+            }
+            Err(_) => {
+                self.worker().counters().event(Event::PodRefused);
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A response of server-sent events: the session that its first event may make, and an end between two events.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Frame;
+
+use super::body::BodyError;
+use super::events::{Boundary, FirstEvent, Start};
+use crate::metrics::Event;
+use crate::pods::PodId;
+use crate::route::request::query_session;
+use crate::session::{PathTag, PinMode, PinOutcome, SessionKey, UnpinReason};
+use crate::worker::{StreamSlot, Worker};
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+/// What is to be known when the first event makes a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) pod: PodId,
+    pub(crate) path: PathTag,
+}
+
+/// A stream of events on its way through.
+pub(crate) struct EventStream {
+    first: First,
+    boundary: Boundary,
+    slot: StreamSlot,
+    session: Option<EndsWithStream>,
+    done: bool,
+}
+
+enum First {
+    /// Not complete yet.
+    Awaited(FirstEvent, Origin),
+    /// It made a session, which is being pinned. The bytes follow when that is done.
+    Pinning(Pin<Box<dyn Future<Output = PinOutcome>>>, SessionKey, Origin, Bytes),
+    /// Everything passes.
+    Passed,
+}
+
+impl EventStream {
+    /// `origin` when the first event may make a session.
+    pub(crate) fn new(worker: &Rc<Worker>, origin: Option<Origin>) -> Box<Self> {
+        let first = origin.map_or(First::Passed, |origin| First::Awaited(FirstEvent::default(), origin));
+        let slot = StreamSlot::new(worker);
+        Box::new(Self { first, boundary: Boundary::default(), slot, session: None, done: false })
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Rc<Worker>,
+        mut poll_pod: impl FnMut(&mut Context<'_>) -> Polled,
+    ) -> Polled {
+        loop {
+            if self.done {
+                return Poll::Ready(None);
+            }
+            if let First::Pinning(pinning, key, origin, held) = &mut self.first {
+                let outcome = ready!(pinning.as_mut().poll(cx));
+                let (key, origin, held) = (*key, *origin, std::mem::take(held));
+                self.first = First::Passed;
+                if outcome != PinOutcome::Pinned {
+                    tracing::warn!(session = %key, ?outcome, "a stream's session cannot be pinned; the stream is closed");
+                    worker.counters().event(Event::StreamUnpinned);
+                    self.done = true;
+                    return Poll::Ready(Some(Err(BodyError::Pod)));
+                }
+                self.session = Some(EndsWithStream { worker: Rc::clone(worker), key, pod: origin.pod });
+                return self.pass(held);
+            }
+            self.slot.register(cx);
+            let ending = worker.is_ending_streams();
+            if ending && self.boundary.is_between_events() {
+                return self.cut(worker, None);
+            }
+            let frame = match ready!(poll_pod(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    self.done = true;
+                    let rest = if let First::Awaited(first, _) = &mut self.first { first.rest() } else { Bytes::new() };
+                    return if rest.is_empty() { Poll::Ready(None) } else { self.pass(rest) };
+                }
+            };
+            let bytes = match frame.into_data() {
+                Ok(bytes) => bytes,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            };
+            if ending && let Some(end) = self.boundary.last_end(&bytes) {
+                return self.cut(worker, Some(bytes.slice(..end)));
+            }
+            let bytes = self.look_at_start(worker, bytes);
+            if !bytes.is_empty() {
+                return self.pass(bytes);
+            }
+        }
+    }
+
+    /// What may pass of these bytes.
+    fn look_at_start(&mut self, worker: &Rc<Worker>, bytes: Bytes) -> Bytes {
+        let First::Awaited(first, origin) = &mut self.first else { return bytes };
+        match first.feed(&bytes) {
+            Start::Undecided(comments) => comments,
+            Start::Other(bytes) => {
+                self.first = First::Passed;
+                bytes
+            }
+            Start::Endpoint(uri, held) => {
+                let origin = *origin;
+                let query = uri.split_once('?').map_or("", |(_, query)| query.split('#').next().unwrap_or_default());
+                let Ok(Some(id)) = query_session(query) else {
+                    self.first = First::Passed;
+                    return held;
+                };
+                let sessions = std::sync::Arc::clone(&worker.shared.sessions);
+                let key = sessions.key(&id);
+                let pinning =
+                    Box::pin(async move { sessions.pin(&key, origin.pod, origin.path, PinMode::First).await });
+                self.first = First::Pinning(pinning, key, origin, held);
+                Bytes::new()
+            }
+        }
+    }
+
+    fn pass(&mut self, bytes: Bytes) -> Polled {
+        self.boundary.pass(&bytes);
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    /// Ends the stream, after the rest of an event.
+    fn cut(&mut self, worker: &Worker, rest: Option<Bytes>) -> Polled {
+        worker.counters().event(Event::StreamDrained);
+        self.done = true;
+        Poll::Ready(rest.map(|rest| Ok(Frame::data(rest))))
+    }
+}
+
+/// A session of the HTTP+SSE transport: it ends with its stream.
+struct EndsWithStream {
+    worker: Rc<Worker>,
+    key: SessionKey,
+    pod: PodId,
+}
+
+impl Drop for EndsWithStream {
+    fn drop(&mut self) {
+        let (sessions, key, pod) = (std::sync::Arc::clone(&self.worker.shared.sessions), self.key, self.pod);
+        let unpin = async move { sessions.unpin(&key, pod, UnpinReason::StreamEnded).await };
+        self.worker.shared.background.spawn(unpin);
+    }
+}
