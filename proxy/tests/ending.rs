@@ -1,0 +1,77 @@
+//! The end of a replica: readiness, the drain, and what streams see of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests assert, too")]
+
+mod support;
+
+use std::time::Duration;
+
+use berth_proxy::drain::Pauses;
+use support::{CALL, Client, INITIALIZE, Pod, Replica};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_ends_serves_on_until_balancers_know_it() {
+    let pod = Pod::start("a").await;
+    let mut replica = Replica::default();
+    replica.settings.pauses = Pauses { lame_duck: Duration::from_secs(1), drain: Duration::from_secs(5) };
+    let proxy = replica.start(&[pod.url()]).await;
+    let (address, admin) = (proxy.address, proxy.admin.unwrap());
+    let mut idle = Client::connect(address).await;
+    let id = idle.post(None, INITIALIZE).await.session();
+    let ending = tokio::spawn(proxy.drain());
+    let ready = async {
+        while Client::connect(admin).await.get("/readyz", &[]).await.status == 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(800), ready).await.expect("not ready any more, during the pause");
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let reply = Client::connect(address).await.post(Some(&id), CALL).await;
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "new connections are served");
+    let reply = idle.post(Some(&id), CALL).await;
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "old ones too, once");
+    assert!(idle.is_closed().await);
+    ending.await.unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_end_between_two_events_at_the_time_out() {
+    let pod = Pod::start("a").await;
+    let proxy = Replica::default().start(&[pod.url()]).await;
+    let mut quiet = Client::connect(proxy.address).await;
+    let quiet_id = quiet.post(None, INITIALIZE).await.session();
+    let mut busy = Client::connect(proxy.address).await;
+    let busy_id = busy.post(None, INITIALIZE).await.session();
+    for (client, id) in [(&mut quiet, &quiet_id), (&mut busy, &busy_id)] {
+        client.ask("GET", "/mcp", &[("Mcp-Session-Id", id)], "").await;
+        client.head().await.unwrap();
+        pod.send(id, "id: 1\ndata: 1\n\n");
+        assert!(client.chunk().await.unwrap().is_some());
+    }
+    pod.send(&busy_id, "id: 2\ndata: ");
+    assert_eq!(busy.chunk().await.unwrap().unwrap(), "id: 2\ndata: ");
+    let ending = tokio::spawn(proxy.drain());
+    assert_eq!(quiet.chunk().await.unwrap(), None, "the quiet stream ends as a whole one");
+    assert!(!ending.is_finished(), "the busy one is in the middle of an event");
+    pod.send(&busy_id, "2\n\nid: 3\ndata: 3");
+    assert_eq!(busy.chunk().await.unwrap().unwrap(), "2\n\n");
+    assert_eq!(busy.chunk().await.unwrap(), None);
+    tokio::time::timeout(Duration::from_secs(5), ending).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_way_finishes() {
+    let pod = Pod::start("a").await;
+    let mut replica = Replica::default();
+    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(5) };
+    let proxy = replica.start(&[pod.url()]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.write("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n01234").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let ending = tokio::spawn(proxy.drain());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    client.write("56789").await;
+    assert_eq!(client.reply().await.unwrap().status, 200);
+    tokio::time::timeout(Duration::from_secs(3), ending).await.expect("nothing is left to wait for").unwrap();
+    assert_eq!(pod.seen()[0].body, "0123456789");
+}

@@ -1,0 +1,229 @@
+//! Pods that come and go in DNS, and what their sessions see of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests assert, too")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_proxy::pods::{Naming, Pods, StatefulSetNaming};
+use berth_proxy::proxy::Proxy;
+use berth_proxy::session::{Identity, SessionSettings, Sessions};
+use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, SRV};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use parking_lot::Mutex;
+use support::{CALL, Client, INITIALIZE, Pod, Replica};
+use tokio::net::{TcpListener, UdpSocket};
+
+const SERVICE: &str = "mcp-web-headless.team.svc.cluster.local.";
+const READY: &str = "mcp-web.team.svc.cluster.local.";
+
+/// How the DNS server answers.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Good,
+    Failing,
+    Empty,
+    Silent,
+}
+
+struct Zone {
+    pods: BTreeMap<u16, Ipv4Addr>,
+    ready: Vec<Ipv4Addr>,
+    mood: Mood,
+}
+
+/// A DNS server for one StatefulSet.
+struct Dns {
+    address: SocketAddr,
+    zone: Arc<Mutex<Zone>>,
+}
+
+impl Dns {
+    async fn start(pods: &[(u16, &Pod)]) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let pods: BTreeMap<u16, Ipv4Addr> = pods.iter().map(|(ordinal, pod)| (*ordinal, ip(pod))).collect();
+        let zone = Arc::new(Mutex::new(Zone { ready: pods.values().copied().collect(), pods, mood: Mood::Good }));
+        let shared = Arc::clone(&zone);
+        tokio::spawn(async move {
+            let mut bytes = [0; 2048];
+            loop {
+                let (n, from) = socket.recv_from(&mut bytes).await.unwrap();
+                let answer = answer(&shared.lock(), &Message::from_vec(&bytes[..n]).unwrap());
+                if let Some(answer) = answer {
+                    socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+                }
+            }
+        });
+        Self { address, zone }
+    }
+
+    fn set(&self, mood: Mood) {
+        self.zone.lock().mood = mood;
+    }
+}
+
+fn answer(zone: &Zone, question: &Message) -> Option<Message> {
+    let query = &question.queries[0];
+    let mut message = Message::response(question.metadata.id, OpCode::Query);
+    message.add_query(query.clone());
+    message.metadata.recursion_available = true;
+    let a = |name: &Name, ip: Ipv4Addr| Record::from_rdata(name.clone(), 0, RData::A(A(ip)));
+    match zone.mood {
+        Mood::Silent => return None,
+        Mood::Failing => message.metadata.response_code = ResponseCode::ServFail,
+        Mood::Empty => {}
+        Mood::Good => match (query.name().to_ascii().to_ascii_lowercase().as_str(), query.query_type()) {
+            (SERVICE, RecordType::SRV) => {
+                for (ordinal, ip) in &zone.pods {
+                    let pod: Name = format!("web-{ordinal}.{SERVICE}").parse().unwrap();
+                    let service = SRV::new(0, 10, 80, pod.clone());
+                    message.add_answer(Record::from_rdata(query.name().clone(), 0, RData::SRV(service)));
+                    message.add_additional(a(&pod, *ip));
+                }
+            }
+            (READY, RecordType::A) => {
+                message.add_answers(zone.ready.iter().map(|ip| a(query.name(), *ip)));
+            }
+            _ => {}
+        },
+    }
+    Some(message)
+}
+
+fn ip(pod: &Pod) -> Ipv4Addr {
+    let IpAddr::V4(ip) = pod.address.ip() else { panic!("IPv4 only") };
+    ip
+}
+
+/// Pods at different addresses, with the same port, as pods have it.
+async fn pods<const N: usize>(names: [&str; N]) -> ([Pod; N], u16) {
+    let first = TcpListener::bind("127.0.0.11:0").await.unwrap();
+    let port = first.local_addr().unwrap().port();
+    let mut listeners = vec![first];
+    for last in 12..11 + u8::try_from(N).unwrap() {
+        listeners.push(TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).await.unwrap());
+    }
+    let mut pods = Vec::new();
+    for (name, listener) in names.iter().zip(listeners) {
+        pods.push(Pod::start_on(name, listener).await);
+    }
+    (pods.try_into().unwrap_or_else(|_| panic!("so many pods as names")), port)
+}
+
+fn naming(port: u16) -> Naming {
+    Naming::StatefulSet(StatefulSetNaming {
+        statefulset: "web".into(),
+        service: "mcp-web-headless".into(),
+        namespace: "team".into(),
+        domain: "cluster.local".into(),
+        port,
+    })
+}
+
+fn sessions(port: u16) -> Arc<Sessions> {
+    Sessions::in_memory(SessionSettings {
+        identity: Identity { namespace: "team".into(), name: "web".into() },
+        naming: naming(port),
+        ttl: Duration::from_secs(60),
+        cache_size: 100,
+        max_sessions: 100,
+    })
+}
+
+async fn replica(dns: &Dns, port: u16, sessions: &Arc<Sessions>) -> Proxy {
+    let pods = Pods::with_dns_server(naming(port), Some("mcp-web"), dns.address).unwrap();
+    Replica::default().start_with(Arc::clone(sessions), pods).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_sessions_go_to_ready_pods_and_old_ones_stay() {
+    let ([a, b], port) = pods(["a", "b"]).await;
+    let dns = Dns::start(&[(0, &a), (7, &b)]).await;
+    dns.zone.lock().ready = vec![ip(&a)];
+    let proxy = replica(&dns, port, &sessions(port)).await;
+    let mut client = Client::connect(proxy.address).await;
+    let id = client.post(None, INITIALIZE).await.session();
+    dns.zone.lock().ready = vec![ip(&b)];
+    let begun = Instant::now();
+    while client.post(None, INITIALIZE).await.body != "b" {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the pod that became ready is never used");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for _ in 0..5 {
+        assert_eq!(client.post(None, INITIALIZE).await.body, "b");
+    }
+    assert_eq!(client.post(Some(&id), CALL).await.body, "a", "pinned to the pod that is not ready");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_is_gone_only_by_a_good_answer() {
+    let ([a, b], port) = pods(["a", "b"]).await;
+    let dns = Dns::start(&[(0, &a), (1, &b)]).await;
+    dns.zone.lock().ready = vec![ip(&a)];
+    let proxy = replica(&dns, port, &sessions(port)).await;
+    let mut client = Client::connect(proxy.address).await;
+    let id = client.post(None, INITIALIZE).await.session();
+    for mood in [Mood::Failing, Mood::Empty, Mood::Silent] {
+        dns.set(mood);
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert_eq!(client.post(Some(&id), CALL).await.status, 200, "the last good answer stays");
+    }
+    dns.set(Mood::Good);
+    dns.zone.lock().pods.remove(&0);
+    let begun = Instant::now();
+    let reply = loop {
+        let reply = client.post(Some(&id), CALL).await;
+        if reply.status != 200 {
+            break reply;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(6), "the pod's end is never noticed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((reply.status, reply.json()["error"]["code"].as_i64()), (404, Some(-32001)));
+    dns.zone.lock().pods.insert(0, ip(&a));
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(client.post(Some(&id), CALL).await.status, 404, "unpinned");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_with_an_older_answer_does_not_unpin_a_pod_that_has_just_joined() {
+    let ([a, b], port) = pods(["a", "b"]).await;
+    let dns = Dns::start(&[(0, &a)]).await;
+    let sessions = sessions(port);
+    let older = replica(&dns, port, &sessions).await;
+    {
+        let mut zone = dns.zone.lock();
+        zone.pods.insert(1, ip(&b));
+        zone.ready = vec![ip(&b)];
+    }
+    let newer = replica(&dns, port, &sessions).await;
+    let reply = Client::connect(newer.address).await.post(None, INITIALIZE).await;
+    assert_eq!(reply.body, "b");
+    let id = reply.session();
+    let reply = Client::connect(older.address).await.post(Some(&id), CALL).await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "b"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_pod_costs_a_503_while_dns_is_down() {
+    let ([a, b], port) = pods(["a", "b"]).await;
+    let dns = Dns::start(&[(0, &a), (1, &b)]).await;
+    dns.zone.lock().ready = vec![ip(&b)];
+    let sessions = sessions(port);
+    let first = replica(&dns, port, &sessions).await;
+    let id = Client::connect(first.address).await.post(None, INITIALIZE).await.session();
+    // This one starts while the pod is missing, so it has never heard of it.
+    dns.zone.lock().pods.remove(&1);
+    let second = replica(&dns, port, &sessions).await;
+    dns.set(Mood::Failing);
+    let reply = Client::connect(second.address).await.post(Some(&id), CALL).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+    dns.zone.lock().pods.insert(1, ip(&b));
+    dns.set(Mood::Good);
+    assert_eq!(Client::connect(second.address).await.post(Some(&id), CALL).await.status, 200, "the pin was kept");
+}

@@ -1,0 +1,129 @@
+//! Two replicas that share a real Redis: no client notices which one it talks to.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests assert, too")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_proxy::address::Address;
+use berth_proxy::pods::{Backend, Naming, Pods};
+use berth_proxy::proxy::Proxy;
+use berth_proxy::session::{DEFAULT_KEY_PREFIX, Identity, RedisTarget, SessionSettings, Sessions};
+use berth_test_cluster::Redis;
+use http::Method;
+use support::{CALL, Client, INITIALIZE, PATIENCE, Pod, Replica, until};
+
+async fn replica(redis: &Redis, pods: &[Pod]) -> Proxy {
+    let naming = Naming::Fixed(pods.iter().map(|pod| Backend::parse(&pod.url()).unwrap()).collect());
+    let settings = SessionSettings {
+        identity: Identity { namespace: "team".into(), name: "web".into() },
+        naming: naming.clone(),
+        ttl: Duration::from_secs(60),
+        cache_size: 100,
+        max_sessions: 100,
+    };
+    let address = Address::parse(&redis.address()).unwrap();
+    let target =
+        RedisTarget { endpoints: address.endpoints().unwrap(), db: 0, username: None, password: None, ca: None };
+    let sessions: Arc<Sessions> = Sessions::in_redis(settings, target, DEFAULT_KEY_PREFIX);
+    Replica::default().start_with(sessions, Pods::new(naming, None).unwrap()).await
+}
+
+async fn pods() -> [Pod; 2] {
+    [Pod::start("a").await, Pod::start("b").await]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_goes_on_through_any_replica_also_after_a_restart_of_all() {
+    let (redis, pods) = (Redis::start().unwrap(), pods().await);
+    let [one, two] = [replica(&redis, &pods).await, replica(&redis, &pods).await];
+    let mut sessions = Vec::new();
+    for _ in 0..10 {
+        let reply = Client::connect(one.address).await.post(None, INITIALIZE).await;
+        sessions.push((reply.session(), reply.body));
+    }
+    let mut client = Client::connect(two.address).await;
+    for (id, pod) in &sessions {
+        assert_eq!(client.post(Some(id), CALL).await.body, *pod);
+    }
+    one.drain().await;
+    two.drain().await;
+    let three = replica(&redis, &pods).await;
+    let mut client = Client::connect(three.address).await;
+    for (id, pod) in &sessions {
+        assert_eq!(client.post(Some(id), CALL).await.body, *pod);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_deleted_through_one_replica_ends_on_the_other_within_a_second() {
+    let (redis, pods) = (Redis::start().unwrap(), pods().await);
+    let [one, two] = [replica(&redis, &pods).await, replica(&redis, &pods).await];
+    let mut client = Client::connect(one.address).await;
+    let id = client.post(None, INITIALIZE).await.session();
+    let mut other = Client::connect(two.address).await;
+    // A store that was empty at first may have lost something, for a moment.
+    let begun = Instant::now();
+    while other.post(Some("nobody"), CALL).await.status == 503 {
+        assert!(begun.elapsed() < PATIENCE, "unknown sessions are in doubt for ever");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(other.post(Some(&id), CALL).await.status, 200);
+    assert_eq!(client.request("DELETE", "/mcp", &[("Mcp-Session-Id", &id)], "").await.status, 200);
+    let (begun, asked) = (Instant::now(), |pods: &[Pod; 2]| pods.iter().map(|pod| pod.seen().len()).sum::<usize>());
+    loop {
+        let before = asked(&pods);
+        let reply = other.post(Some(&id), CALL).await;
+        assert_eq!(reply.status, 404);
+        if asked(&pods) == before {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_millis(1_500), "the other replica still sends it to the server");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_revealed_before_the_pin_is_written() {
+    let (redis, pods) = (Redis::start().unwrap(), pods().await);
+    let [one, two] = [replica(&redis, &pods).await, replica(&redis, &pods).await];
+    redis.command("CLIENT PAUSE 400 WRITE").unwrap();
+    let begun = Instant::now();
+    let reply = Client::connect(one.address).await.post(None, INITIALIZE).await;
+    let waited = begun.elapsed();
+    if reply.status == 200 {
+        assert!(waited >= Duration::from_millis(300), "answered after {waited:?}, before writes were let through");
+        assert_eq!(Client::connect(two.address).await.post(Some(&reply.session()), CALL).await.body, reply.body);
+    } else {
+        assert_eq!(reply.status, 503);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_store_costs_nobody_their_session() {
+    let (mut redis, pods) = (Redis::start().unwrap(), pods().await);
+    let [one, two] = [replica(&redis, &pods).await, replica(&redis, &pods).await];
+    let mut client = Client::connect(one.address).await;
+    let id = client.post(None, INITIALIZE).await.session();
+    redis.hang().unwrap();
+    assert_eq!(client.post(Some(&id), CALL).await.status, 200, "cached");
+    let begun = Instant::now();
+    let reply = Client::connect(two.address).await.post(Some(&id), CALL).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "not cached");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let before = pods.iter().map(|pod| pod.state.sessions.lock().len()).sum::<usize>();
+    let reply = client.post(None, INITIALIZE).await;
+    assert_eq!((reply.status, reply.json()["id"].is_null()), (503, true));
+    until("the orphan is deleted", || {
+        pods.iter().flat_map(Pod::seen).any(|seen| seen.method == Method::DELETE)
+            && pods.iter().map(|pod| pod.state.sessions.lock().len()).sum::<usize>() == before
+    })
+    .await;
+    redis.wake().unwrap();
+    let begun = Instant::now();
+    while Client::connect(two.address).await.post(Some(&id), CALL).await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "the session is lost");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
