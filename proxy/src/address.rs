@@ -147,7 +147,7 @@ pub(crate) fn split_host_port(text: &str) -> Result<(&str, u16), String> {
             (host, rest.strip_prefix(':').ok_or("it has no port; write [address]:port")?)
         }
         None => {
-            let (host, port) = text.rsplit_once(':').ok_or("it has no port; write host:port")?;
+            let (host, port) = text.rsplit_once(':').ok_or("it has no port; write host:port, usually port 6379")?;
             if host.contains(':') {
                 return Err("an IPv6 address needs brackets; write [address]:port".to_owned());
             }
