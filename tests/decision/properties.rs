@@ -141,6 +141,44 @@ fn number(object: &Value) -> Option<i64> {
     stamp(object)?.parse().ok().filter(|number| *number >= 0)
 }
 
+/// Any JSON, with the field names that the rules look at more likely than others.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,6}".prop_map(Value::from),
+        Just(json!("redis")),
+    ];
+    let key = prop_oneof![
+        prop::sample::select(vec![
+            "metadata",
+            "spec",
+            "annotations",
+            "replicas",
+            "maxReplicas",
+            "scaleTargetRef",
+            "sessionStorage",
+            "provider",
+            "passwordRef",
+            "transport",
+            "ownerReferences",
+            "template",
+            "containers",
+            "env",
+            "name",
+        ])
+        .prop_map(str::to_owned),
+        "\\PC{0,4}",
+    ];
+    leaf.prop_recursive(4, 32, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(key.clone(), inner, 0..5).prop_map(|all| json!(all)),
+        ]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
@@ -200,6 +238,34 @@ proptest! {
             let annotated = owner.is_null() && new["metadata"]["annotations"]["berth.dev/inject"] == "enabled";
             if owner == "MCPServer" || annotated {
                 prop_assert!(after >= live, "{before} to {after}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_the_object_is_there_is_an_answer(
+        target in prop::sample::select(vec![
+            ("apps", "Deployment", "deployments", ""),
+            ("apps", "StatefulSet", "statefulsets", ""),
+            ("autoscaling", "Scale", "deployments", "scale"),
+            ("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", ""),
+            ("toolhive.stacklok.dev", "MCPServer", "mcpservers", ""),
+            ("toolhive.stacklok.dev", "VirtualMCPServer", "virtualmcpservers", ""),
+        ]),
+        object in any_json(),
+        old in prop::option::of(any_json()),
+    ) {
+        let (group, kind, resource, sub) = target;
+        let resource_group = if sub.is_empty() { group } else { "apps" };
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "u", "kind": {"group": group, "version": "v1", "kind": kind},
+            "resource": {"group": resource_group, "version": "v1", "resource": resource}, "subResource": sub,
+            "name": "x", "namespace": "ns", "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
+            "object": object, "oldObject": old}});
+        for webhook in [Webhook::Mutate, Webhook::Validate] {
+            let verdict = world().decide(webhook, &review);
+            if webhook == Webhook::Validate && !object.is_object() {
+                prop_assert!(!verdict.is_allowed(), "{object} passed for a {kind}");
             }
         }
     }
