@@ -186,8 +186,8 @@ fn check_secret_key(key: &str) -> Result<(), String> {
     Err(format!("{key:?} is no key of a Secret"))
 }
 
-/// RFC 1123 label, as Kubernetes wants it of container names.
-fn is_dns_label(text: &str) -> bool {
+/// RFC 1123 label, as Kubernetes wants it of the names of containers, namespaces and Services.
+pub(crate) fn is_dns_label(text: &str) -> bool {
     let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !text.is_empty() && text.len() <= 63 && text.chars().all(valid) && !text.starts_with('-') && !text.ends_with('-')
 }

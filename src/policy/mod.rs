@@ -19,6 +19,7 @@ pub use berth_proxy::duration::parse_duration;
 
 pub use annotations::{OptIn, annotation_path, from_annotations, opt_in};
 pub use custom_resource::CustomResource;
+pub(crate) use fields::is_dns_label;
 pub(crate) use json::{Object, object};
 pub use metadata::{ControllerRef, CrKind, Metadata};
 pub use model::{Parsed, RedisStorage, ScalingPolicy, SecretRef, SessionStorage, Transport};

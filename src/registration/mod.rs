@@ -14,6 +14,8 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use url::Url;
 
+use crate::policy::is_dns_label;
+
 /// The definitions of `MCPServer` and `VirtualMCPServer`, as YAML.
 pub const CRDS: [&str; 2] = [
     include_str!("../../webhook-config/crds/mcpservers.yaml"),
@@ -113,14 +115,6 @@ impl Default for Endpoint {
     fn default() -> Self {
         Self::Service { namespace: DEFAULT_NAMESPACE.to_owned(), name: DEFAULT_SERVICE.to_owned() }
     }
-}
-
-/// RFC 1123, as Kubernetes checks names of namespaces and Services.
-fn is_dns_label(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 /// What the API server does when a webhook does not answer.
