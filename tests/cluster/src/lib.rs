@@ -12,6 +12,7 @@
 //! | `BERTH_TEST_KEEP` | when not empty: keep the directories of runs that ended, with all logs |
 //!
 //! Real Redis servers are there too ([`Redis`], [`Sentinel`]).
+//! So is Helm ([`Helm`]).
 //!
 //! The children of a process end with it, also when it is killed ([`Process`]).
 
@@ -21,6 +22,8 @@ mod binaries;
 mod certificates;
 mod control_plane;
 mod error;
+mod go_module;
+mod helm;
 mod http;
 mod kubectl;
 mod ports;
@@ -36,6 +39,7 @@ pub use berth::{Berth, BerthOptions, apply_crds};
 pub use binaries::Binaries;
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};
+pub use helm::Helm;
 pub use http::{HttpResponse, http_get};
 pub use kubectl::{Kubectl, Output};
 pub use process::Process;

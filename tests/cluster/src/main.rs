@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 
 fn build() -> Result<()> {
     let binaries = Binaries::ensure()?;
-    for name in ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"] {
+    for name in Binaries::names() {
         eprintln!("{}", binaries.program(name)?.display());
     }
     Ok(())
