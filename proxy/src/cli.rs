@@ -1,10 +1,9 @@
-//! The command line: flags, each with its environment variable, and the process around a replica.
+//! The command line: flags, each with its environment variable, and the form of the log.
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
+use std::io::{self, IsTerminal};
 
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
@@ -75,7 +74,7 @@ pub enum LogFormat {
 
 impl LogFormat {
     /// Logs from now on.
-    fn start(self) -> Result<(), String> {
+    pub(crate) fn start(self) -> Result<(), String> {
         let wanted = env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
         let text = wanted.as_deref().unwrap_or(DEFAULT_LOG);
         let targets = text
@@ -92,31 +91,10 @@ impl LogFormat {
     }
 }
 
-/// Parses the process's arguments and runs a replica until it is told to end.
-pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are errors to clap too; a closed pipe is nothing to tell anyone about.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
-    };
-    if let Some(shell) = cli.completions {
-        // Into memory first: the generator panics where a write fails.
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "berth-proxy", &mut script);
-        return if io::stdout().write_all(&script).is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) };
-    }
-    if let Err(message) = cli.log_format.start() {
-        eprintln!("berth-proxy: {message}");
-        return ExitCode::from(2);
-    }
-    crate::run::run(&cli)
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

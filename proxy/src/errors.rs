@@ -1,9 +1,9 @@
 //! The proxy's own answers. Clients read the status; people read the text.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
-use crate::forward::body::ResponseBody;
 use crate::route::Refusal;
 
 /// The JSON-RPC code that SDK servers give for a session they do not know.
@@ -70,11 +70,11 @@ impl Answer {
 
     /// The answer to a request with this `Origin`, whose JSON-RPC id, as it was written, is `id`.
     #[must_use]
-    pub fn response(self, origin: Option<&HeaderValue>, id: Option<&str>) -> Response<ResponseBody> {
+    pub fn response(self, origin: Option<&HeaderValue>, id: Option<&str>) -> Response<Bytes> {
         let (status, code, text, again) = self.parts();
         let id = id.unwrap_or("null");
         let body = format!(r#"{{"jsonrpc":"2.0","error":{{"code":{code},"message":"{text}"}},"id":{id}}}"#);
-        let mut response = Response::new(ResponseBody::full(body));
+        let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -106,8 +106,7 @@ mod tests {
     fn an_unknown_session_is_told_as_sdk_clients_expect_it() {
         let response = Answer::SessionNotFound.response(None, Some("\"a\\\"b\""));
         assert_eq!(response.status(), 404);
-        let ResponseBody::Own(Some(body)) = response.body() else { panic!("no body") };
-        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(body["error"]["code"], -32001);
         assert_eq!(body["id"], "a\"b");
         assert!(!response.headers().contains_key("access-control-allow-origin"));
@@ -121,7 +120,6 @@ mod tests {
         assert_eq!(response.headers()["retry-after"], "1");
         assert_eq!(response.headers()["access-control-allow-origin"], "https://app.example");
         assert_eq!(response.headers()["vary"], "Origin");
-        let ResponseBody::Own(Some(body)) = response.body() else { panic!("no body") };
-        assert!(serde_json::from_slice::<serde_json::Value>(body).unwrap()["id"].is_null());
+        assert!(serde_json::from_slice::<serde_json::Value>(response.body()).unwrap()["id"].is_null());
     }
 }

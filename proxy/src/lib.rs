@@ -1,7 +1,7 @@
 //! The session proxy: every session on its pod, from any replica.
 //!
 //! One request walks through `listener` → `route` (which row of the table) → [`session`] (the pin: cache, then store) →
-//! [`pods`] and [`place`] → `forward`.
+//! [`pods`] and [`place`] → `forward`, over connections of `upstream`.
 
 pub mod address;
 pub mod admin;
@@ -18,6 +18,7 @@ pub mod place;
 pub mod pods;
 pub mod proxy;
 pub mod route;
-mod run;
+pub mod run;
 pub mod session;
+pub mod upstream;
 pub mod worker;

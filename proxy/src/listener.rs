@@ -26,10 +26,10 @@ use tokio::runtime::{Builder, LocalOptions};
 use crate::connection_state::{ClientIo, ConnectionState, Order};
 use crate::drain::Stage;
 use crate::forward::body::ResponseBody;
-use crate::forward::h2::Local;
 use crate::forward::headers::Client;
 use crate::forward::{self, ClientConnection};
 use crate::metrics::Event;
+use crate::upstream::h2::Local;
 use crate::worker::{Shared, Worker};
 
 /// Connections that wait to be accepted.

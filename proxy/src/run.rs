@@ -1,11 +1,13 @@
 //! The process around one replica: from flags to a running proxy, and to its end.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::{CommandFactory, Parser};
 use http::HeaderName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -24,9 +26,31 @@ const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
 /// How often it is looked whether all threads still run.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Parses the process's arguments and runs a replica until it is told to end.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap too; a closed pipe is nothing to tell anyone about.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    if let Some(shell) = cli.completions {
+        // Into memory first: the generator panics where a write fails.
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "berth-proxy", &mut script);
+        return if io::stdout().write_all(&script).is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    }
+    if let Err(message) = cli.log_format.start() {
+        eprintln!("berth-proxy: {message}");
+        return ExitCode::from(2);
+    }
+    run(&cli)
+}
+
 /// Runs a replica until it is told to end.
-#[must_use]
-pub(crate) fn run(cli: &Cli) -> ExitCode {
+fn run(cli: &Cli) -> ExitCode {
     let plan = match Plan::new(cli) {
         Ok(plan) => plan,
         Err(message) => {

@@ -16,14 +16,12 @@ use tokio::sync::Notify;
 
 use crate::connection_state::{ConnectionState, Order};
 use crate::drain::{Drain, Stage};
-use crate::forward::connection::PodConnection;
-use crate::forward::h2::SharedConnections;
-use crate::forward::pool::Pool;
 use crate::metrics::{Counters, Event, Metrics};
 use crate::place::{Placed, Placements};
 use crate::pods::{PodId, Pods, Snapshot, Target};
 use crate::route::Names;
 use crate::session::{InUse, Pin, SessionKey, Sessions};
+use crate::upstream::{PodConnection, Pool, SharedConnections};
 
 /// How often a thread looks at its clock, its connections and the drain.
 const TICK: Duration = Duration::from_millis(200);

@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
-use super::body::{Carrier, PodBody, RequestBody, ResponseBody};
+use super::body::{Carrier, PodBody, ResponseBody};
 use super::headers::{forward_request, forward_response};
 use super::send::{Sent, send, to_pod};
 use super::stream::{EventStream, Origin};
@@ -23,6 +23,7 @@ use crate::route::request::SESSION_HEADER;
 use crate::route::response::{self, Ended};
 use crate::route::{Kind, SessionId, Source, Standing};
 use crate::session::{PathTag, Pin, PinMode, PinOutcome, SessionKey, UnpinReason};
+use crate::upstream::RequestBody;
 use crate::worker::{Tracked, Worker};
 
 /// A request, as far as its response has to do with it.
@@ -217,7 +218,7 @@ impl Call {
     /// Both sides change to another protocol; from here on bytes are carried.
     fn switch(self, response: Response<Incoming>, carrier: Option<Carrier>) -> Response<ResponseBody> {
         let (Some(on_client), Some(Carrier { connection, .. })) = (self.upgrade, carrier) else {
-            return Answer::PodBroken.response(self.origin.as_ref(), None);
+            return Answer::PodBroken.response(self.origin.as_ref(), None).map(ResponseBody::full);
         };
         let tracked = self.tracked;
         tokio::task::spawn_local(async move {

@@ -1,17 +1,13 @@
 //! One request, from its head to its response: asks what the routing table needs to know, and obeys it.
 
 pub mod body;
-pub(crate) mod connection;
 pub mod events;
-pub(crate) mod h2;
 pub mod headers;
 pub mod json_rpc;
-pub(crate) mod pool;
 
 mod answer;
 mod orphan;
 mod placed;
-mod pod_io;
 mod send;
 mod stream;
 
@@ -24,14 +20,14 @@ use http::{Request, Response, request};
 use hyper::body::Incoming;
 
 use self::answer::Call;
-use self::body::{RequestBody, ResponseBody};
-use self::connection::Failure;
+use self::body::ResponseBody;
 use self::headers::Client;
 use crate::connection_state::ConnectionState;
 use crate::errors::Answer;
 use crate::metrics::{Event, Route};
 use crate::route::{self, Action, Facts, Known, Peek, Refusal, Standing};
 use crate::session::{Found, Pin, UnpinReason};
+use crate::upstream::{BodyError, Failure, RequestBody};
 use crate::worker::Worker;
 
 /// How much of a body is looked at, to tell an `initialize` and the request's id.
@@ -189,7 +185,7 @@ async fn peek(headers: &HeaderMap, body: &mut RequestBody) -> Result<Peek, Answe
     match tokio::time::timeout(PEEK_TIME, body.peek(PEEK)).await {
         Ok(Ok(true)) if json_rpc::read(body.peeked()).is_initialize => Ok(Peek::Initialize),
         Ok(Ok(_)) | Err(_) => Ok(Peek::Other),
-        Ok(Err(body::BodyError::TooLarge)) => Err(Answer::BodyTooLarge),
+        Ok(Err(BodyError::TooLarge)) => Err(Answer::BodyTooLarge),
         Ok(Err(_)) => Err(Answer::BadBody),
     }
 }
@@ -207,7 +203,7 @@ async fn refuse(
     if answer == Answer::TooManySessions {
         worker.counters().event(Event::SessionLimit);
     }
-    answer.response(headers.get(header::ORIGIN), id.as_deref())
+    answer.response(headers.get(header::ORIGIN), id.as_deref()).map(ResponseBody::full)
 }
 
 /// Reads the body to its end, within bounds, and the JSON-RPC id in it.

@@ -6,11 +6,9 @@ use std::time::Duration;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, request};
 
-use super::body::RequestBody;
-use super::connection::PodConnection;
-use super::h2;
 use crate::pods::Target;
 use crate::route::request::{PROTOCOL_HEADER, SESSION_HEADER};
+use crate::upstream::{PodConnection, RequestBody, h2};
 use crate::worker::Shared;
 
 /// How long the server may take.

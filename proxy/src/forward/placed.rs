@@ -3,17 +3,17 @@
 use http::{Request, Response, request};
 
 use super::answer::Call;
-use super::body::{RequestBody, ResponseBody};
-use super::connection::Failure;
+use super::answer_to;
+use super::body::ResponseBody;
 use super::orphan::OrphanHead;
 use super::send::{Sent, send, to_pod};
-use super::{answer_to, connection};
 use crate::errors::Answer;
 use crate::metrics::Event;
 use crate::place::Placed;
 use crate::pods::{PodId, Target};
 use crate::route::Kind;
 use crate::session::{Pin, PinMode, PinOutcome, SessionKey};
+use crate::upstream::{Failure, PodConnection, RequestBody};
 use crate::worker::Placement;
 
 impl Call {
@@ -113,7 +113,7 @@ impl Call {
         }
         let connection = match self.worker().idle(pod, target.address) {
             Some(connection) => Ok(connection),
-            None => connection::PodConnection::open(target.address).await,
+            None => PodConnection::open(target.address).await,
         };
         match connection {
             Ok(connection) => {

@@ -6,12 +6,11 @@ use http::{Method, Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::body::{Carrier, RequestBody};
-use super::connection::{Failure, PodConnection};
-use super::h2;
+use super::body::Carrier;
 use super::headers::keep_alive_timeout;
 use crate::metrics::Event;
 use crate::pods::{PodId, Target};
+use crate::upstream::{Failure, PodConnection, RequestBody, h2};
 use crate::worker::Worker;
 
 /// A response, and the connection that its body comes over.

@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::Frame;
 
-use super::body::BodyError;
 use super::events::{Boundary, FirstEvent, Start};
 use crate::metrics::Event;
 use crate::pods::PodId;
 use crate::route::request::query_session;
 use crate::session::{PathTag, PinMode, PinOutcome, SessionKey, UnpinReason};
+use crate::upstream::BodyError;
 use crate::worker::{StreamSlot, Worker};
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;

@@ -14,7 +14,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
 use super::name::{PodId, StatefulSetNaming};
-use super::watch::{Snapshot, Target};
+use super::snapshot::{Snapshot, Target};
 
 /// How long one DNS server may take for one answer.
 const DEADLINE: Duration = Duration::from_millis(700);

@@ -1,7 +1,7 @@
 //! Backends that are named one by one, outside Kubernetes.
 
 use super::name::{Backend, PodId};
-use super::watch::{Snapshot, Target};
+use super::snapshot::{Snapshot, Target};
 
 /// Looks up the addresses of all backends. One whose name cannot be looked up stays where it was last.
 pub(super) async fn ask(backends: &[Backend], last: &Snapshot) -> Option<Snapshot> {

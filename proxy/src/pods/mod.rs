@@ -3,7 +3,9 @@
 pub mod dns;
 pub mod fixed;
 pub mod name;
+mod snapshot;
 mod watch;
 
 pub use name::{Backend, Naming, PodId, StatefulSetNaming};
-pub use watch::{Pods, Snapshot, Target};
+pub use snapshot::{Snapshot, Target};
+pub use watch::Pods;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::clock::{Clock, ticks};
+use super::clock::{Clock, Tick, ticks};
 use super::id::SessionKey;
-use super::sessions::Pin;
-use super::table::{Held, Table, Tick};
+use super::pin::Pin;
+use super::table::{Held, Table};
 use crate::pods::PodId;
 
 /// A bounded cache of pins. Evicting one costs a look-up, no session.

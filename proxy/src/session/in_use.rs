@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use super::id::SessionKey;
-use super::sessions::Pin;
+use super::pin::Pin;
 
 /// How many users each has.
 #[derive(Debug, Default)]

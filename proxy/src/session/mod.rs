@@ -9,14 +9,14 @@ mod gone;
 mod id;
 mod in_use;
 mod keeper;
+mod pin;
 mod record;
 mod sessions;
 mod store;
 mod table;
 
 pub use id::{Hasher, Identity, PathTag, SessionKey};
+pub use pin::{Counts, Found, Pin, PinMode, PinOutcome, UnpinReason};
 pub use record::Shown;
-pub use sessions::{
-    Counts, Found, InUse, Pin, PinMode, PinOutcome, Readiness, SessionSettings, Sessions, Statistics, UnpinReason,
-};
+pub use sessions::{InUse, Readiness, SessionSettings, Sessions, Statistics};
 pub use store::redis::{DEFAULT_KEY_PREFIX, Inspector, RedisTarget, StoredSession};

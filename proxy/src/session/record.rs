@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::id::PathTag;
-use super::sessions::Pin;
+use super::pin::Pin;
 use crate::pods::Naming;
 
 /// The version that is written. Records of another version are not read: a newer proxy may mean another thing.

@@ -4,12 +4,10 @@
 //! copies an entry. An index of 8 bytes a place, in 256 parts that grow one by one, finds them: no growth step holds
 //! up requests for long, whatever the size. 50 to 64 bytes a session in all.
 
+use super::clock::Tick;
 use super::id::{PathTag, SessionKey};
-use super::sessions::Pin;
+use super::pin::Pin;
 use crate::pods::PodId;
-
-/// Time in tenths of a second since the process started: 13 years in 4 bytes.
-pub(super) type Tick = u32;
 
 /// No entry.
 const NONE: u32 = u32::MAX;

@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 
 use super::{SessionStore, Unavailable};
 use crate::pods::PodId;
-use crate::session::clock::{Clock, ticks};
+use crate::session::clock::{Clock, Tick, ticks};
 use crate::session::id::SessionKey;
-use crate::session::sessions::{Counts, Pin, PinMode, PinOutcome};
-use crate::session::table::{Held, Table, Tick};
+use crate::session::pin::{Counts, Pin, PinMode, PinOutcome};
+use crate::session::table::{Held, Table};
 
 /// Pins in memory, bounded by their lifetime and their number.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::id::SessionKey;
-use super::sessions::{Counts, Pin, PinMode, PinOutcome};
+use super::pin::{Counts, Pin, PinMode, PinOutcome};
 use crate::pods::PodId;
 
 pub(super) mod memory;

@@ -14,8 +14,8 @@ use super::{SessionStore, Unavailable};
 use crate::pods::{Naming, PodId};
 use crate::session::clock::{millis, unix_millis};
 use crate::session::id::{Identity, SessionKey};
+use crate::session::pin::{Counts, Pin, PinMode, PinOutcome};
 use crate::session::record;
-use crate::session::sessions::{Counts, Pin, PinMode, PinOutcome};
 
 mod epoch;
 mod inspect;

@@ -14,8 +14,8 @@ use crate::address::Topology;
 use crate::pods::PodId;
 use crate::session::clock::{millis, unix_millis};
 use crate::session::id::SessionKey;
+use crate::session::pin::Pin;
 use crate::session::record;
-use crate::session::sessions::Pin;
 use crate::session::store::redis::link::Connection;
 
 /// Until a connection must be there and checked.
@@ -278,7 +278,7 @@ mod tests {
     use crate::address::Address;
     use crate::pods::{Naming, StatefulSetNaming};
     use crate::session::id::{Identity, PathTag};
-    use crate::session::sessions::PinMode;
+    use crate::session::pin::PinMode;
     use crate::session::store::SessionStore;
     use crate::session::store::redis::RedisTarget;
 

@@ -22,8 +22,8 @@ use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::body::{BodyError, RequestBody};
 use super::pod_io::{PodIo, PodIoState};
+use super::request_body::{BodyError, RequestBody};
 
 /// How long a pod may take to accept a connection.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(2);

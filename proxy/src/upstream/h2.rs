@@ -11,8 +11,8 @@ use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::body::RequestBody;
 use super::connection::{Failure, SILENCE, classify, connect};
+use super::request_body::RequestBody;
 use crate::pods::PodId;
 
 type Sender = http2::SendRequest<RequestBody>;
