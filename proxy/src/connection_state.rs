@@ -42,11 +42,16 @@ pub(crate) struct ConnectionState {
     /// Since when it has been doing that, in the worker's milliseconds.
     since: AtomicU32,
     waker: Mutex<Option<Waker>>,
-    /// What came since the last request.
+    /// What came since the last request began, as far as heads may be in it.
     head: Mutex<Vec<u8>>,
 }
 
 impl ConnectionState {
+    /// Of a connection that was just accepted.
+    pub(crate) fn new(now: u32) -> Self {
+        Self { since: AtomicU32::new(now), ..Self::default() }
+    }
+
     /// What to do.
     pub(crate) fn ordered(&self) -> Order {
         match self.order.load(Relaxed) {
@@ -102,31 +107,34 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the head of this request came with both `Content-Length` and `Transfer-Encoding`: the parser drops the
-    /// former, and another reader may not.
-    pub(crate) fn came_with_length_and_coding(&self, method: &str, target: &str) -> bool {
-        has_length_and_coding(&self.head.lock(), method, target)
+    /// Whether the head of this request, which has `Transfer-Encoding`, came without `Content-Length`: the parser drops
+    /// the latter, and another reader may not.
+    pub(crate) fn came_without_length(&self, method: &str, target: &str) -> bool {
+        came_without_length(&self.head.lock(), method, target)
     }
 }
 
-/// Whether the head with this request line in `text` has both headers.
-fn has_length_and_coding(text: &[u8], method: &str, target: &str) -> bool {
+/// Whether a head with this request line is in `text`, and none of those has both headers.
+fn came_without_length(text: &[u8], method: &str, target: &str) -> bool {
     let request_line = format!("{method} {target} HTTP/");
     let mut lines = text.split(|byte| *byte == b'\n');
+    let mut found = false;
     while let Some(line) = lines.next() {
-        if !line.starts_with(request_line.as_bytes()) {
+        // A body may stand before it, without a line's end.
+        if !line.windows(request_line.len()).any(|part| part == request_line.as_bytes()) {
             continue;
         }
+        found = true;
         let (mut length, mut coding) = (false, false);
         for line in lines.by_ref().take_while(|line| !matches!(*line, b"" | b"\r")) {
             length |= names(line, "content-length");
             coding |= names(line, "transfer-encoding");
         }
         if length && coding {
-            return true;
+            return false;
         }
     }
-    false
+    found
 }
 
 fn names(line: &[u8], name: &str) -> bool {
@@ -160,14 +168,24 @@ impl ClientIo {
     /// Takes note of what came.
     fn note(&self, bytes: &[u8]) {
         let state = &self.state;
-        if state.active.load(Relaxed) > 0 || bytes.is_empty() {
+        if bytes.is_empty() || state.http2.load(Relaxed) {
             return;
         }
         let mut head = state.head.lock();
+        if state.active.load(Relaxed) > 0 {
+            // The rest of a body, which may end with the head of the next request.
+            head.extend_from_slice(bytes);
+            if head.len() > 2 * self.keep {
+                let old = head.len() - self.keep;
+                head.drain(..old);
+            }
+            return;
+        }
         if !state.in_head.load(Relaxed) {
             state.in_head.store(true, Relaxed);
             state.since.store(self.clock.load(Relaxed), Relaxed);
             head.clear();
+            head.shrink_to(self.keep / 8);
         }
         if head.len() < self.keep {
             head.extend_from_slice(bytes);
@@ -228,22 +246,21 @@ mod tests {
     #[test]
     fn both_headers_in_one_head_are_found() {
         let both = b"POST /m HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
-        assert!(has_length_and_coding(both, "POST", "/m"));
-        assert!(!has_length_and_coding(both, "POST", "/other"));
+        assert!(!came_without_length(both, "POST", "/m"));
+        assert!(!came_without_length(both, "POST", "/other"), "nothing is known of its head");
         let pipelined =
             b"POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\nxPOST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert!(!has_length_and_coding(pipelined, "POST", "/a"));
-        assert!(!has_length_and_coding(pipelined, "POST", "/b"));
+        assert!(came_without_length(pipelined, "POST", "/a") && came_without_length(pipelined, "POST", "/b"));
     }
 
     #[test]
     fn a_connection_is_overdue_in_its_head_or_when_idle_but_never_during_a_request() {
-        let state = ConnectionState::default();
+        let state = ConnectionState::new(5_000);
         let (head, idle) = (Duration::from_secs(10), Duration::from_secs(100));
-        assert_eq!(state.overdue(100_001, head, idle), Some(Event::IdleTimeout));
-        assert_eq!(state.overdue(100_000, head, idle), None);
+        assert_eq!(state.overdue(105_001, head, idle), Some(Event::IdleTimeout));
+        assert_eq!(state.overdue(105_000, head, idle), None);
         state.in_head.store(true, Relaxed);
-        assert_eq!(state.overdue(10_001, head, idle), Some(Event::HeadTimeout));
+        assert_eq!(state.overdue(15_001, head, idle), Some(Event::HeadTimeout));
         state.begin();
         assert_eq!(state.overdue(1_000_000, head, idle), None);
         state.end(1_000_000);

@@ -173,7 +173,7 @@ async fn turn_away(mut stream: TcpStream) {
 
 /// Serves one connection of a client.
 async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) {
-    let state = Arc::new(ConnectionState::default());
+    let state = Arc::new(ConnectionState::new(worker.clock().load(Relaxed)));
     let _entered = worker.enter(Arc::clone(&state));
     let limits = &worker.shared.limits;
     let Ok(Ok(start)) = tokio::time::timeout(limits.idle_timeout, read_start(&mut stream)).await else { return };

@@ -316,3 +316,57 @@ async fn http2_is_spoken_to_clients_and_to_servers() {
     let mut client = Client::connect(proxy.address).await;
     assert_eq!(client.post(None, "{}").await.body, "example.test HTTP/2.0");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_length_beside_chunking_is_refused_in_pipelined_requests_too() {
+    let clean = "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    let unclear =
+        "POST /y HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ny\r\n0\r\n\r\n";
+    let (told, tell) = tokio::sync::watch::channel(false);
+    let address = raw_server(move |mut stream| {
+        let mut tell = tell.clone();
+        async move {
+            let mut body = [0; 11];
+            while !read_head(&mut stream).await.is_empty() {
+                stream.read_exact(&mut body).await.unwrap();
+                tell.wait_for(|told| *told).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            }
+        }
+    })
+    .await;
+    let proxy = Replica::default().start(&[format!("http://{address}")]).await;
+    // In one piece with the first; and after it, while it is under way.
+    for apart in [false, true] {
+        told.send_replace(!apart);
+        let mut client = Client::connect(proxy.address).await;
+        client.write(&if apart { clean.to_owned() } else { format!("{clean}{unclear}") }).await;
+        if apart {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            client.write(unclear).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            told.send_replace(true);
+        }
+        assert_eq!(client.reply().await.unwrap().status, 200, "apart: {apart}");
+        assert_eq!(client.reply().await.unwrap().status, 400, "apart: {apart}");
+    }
+    // Pipelining itself is fine.
+    let mut client = Client::connect(proxy.address).await;
+    client.write(&format!("{clean}{clean}")).await;
+    for _ in 0..2 {
+        assert_eq!(client.reply().await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_idle_from_its_own_beginning_on() {
+    let pod = Pod::start("a").await;
+    let mut replica = Replica::default();
+    replica.settings.limits = Limits { idle_timeout: Duration::from_secs(2), ..Limits::default() };
+    let proxy = replica.start(&[pod.url()]).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let mut client = Client::connect(proxy.address).await;
+    // A look at all connections comes before its first byte.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(client.post(None, INITIALIZE).await.status, 200);
+}
