@@ -123,7 +123,10 @@ impl GoModule {
 }
 
 /// `berth-test` in the user's cache directory: outside the tree, so that cleaning keeps it.
-fn cache() -> Result<PathBuf> {
+///
+/// # Errors
+/// When the environment does not say where that is.
+pub fn cache() -> Result<PathBuf> {
     let from = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     from("XDG_CACHE_HOME")
         .or_else(|| from("HOME").map(|home| home.join(".cache")))

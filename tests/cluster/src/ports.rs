@@ -14,7 +14,10 @@ const COUNT: u32 = 10_000;
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Ports on which nobody listens now. Processes begin at different places in the range.
-pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+///
+/// # Errors
+/// When all are taken.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut ports = [0; N];
     for port in &mut ports {
         *port = (0..COUNT)

@@ -14,7 +14,7 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 
 /// A directory that nobody else reads (it holds keys), removed when dropped.
 #[derive(Debug)]
-pub(crate) struct RunDir {
+pub struct RunDir {
     path: PathBuf,
     // The lock goes with the process, also when it is killed.
     _owner: File,
@@ -22,7 +22,10 @@ pub(crate) struct RunDir {
 
 impl RunDir {
     /// Makes one, after having removed what killed runs left.
-    pub(crate) fn new() -> Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no place for it that is the user's own.
+    pub fn new() -> Result<Self> {
         let base = base()?;
         // Held while directories come and go, so that no one's new directory looks abandoned.
         let door = open(&base.join("lock"))?;
@@ -40,7 +43,8 @@ impl RunDir {
         Ok(Self { path, _owner: owner })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }

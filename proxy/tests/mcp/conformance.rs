@@ -1,0 +1,59 @@
+//! The official conformance suite: what passes against one server passes through replicas, too.
+
+use std::net::SocketAddr;
+use std::thread;
+
+use berth_test_mcp::{Packages, Report, Revision, RoundRobin, run_suite};
+
+use crate::deployment::{Replicas, Servers};
+
+const SERVERS: usize = 3;
+const REPLICAS: usize = 3;
+
+/// The suite runs what it has for extensions of the protocol, but no revision requires them, and this server has none.
+fn is_extension(scenario: &str) -> bool {
+    scenario.starts_with("tasks-")
+}
+
+fn run(packages: &Packages, address: SocketAddr, revision: Revision) -> Report {
+    run_suite(packages, &format!("http://{address}/mcp"), revision).unwrap()
+}
+
+/// The same revision against one server, and through replicas.
+fn compare(revision: Revision, checks: usize) {
+    let packages = Packages::ensure().unwrap();
+    let (alone, servers) = (Servers::start(&packages, 1), Servers::start(&packages, SERVERS));
+    let replicas = Replicas::start(&servers, REPLICAS);
+    let balancer = RoundRobin::start(replicas.addresses.clone()).unwrap();
+    let (direct, through) = thread::scope(|scope| {
+        let direct = scope.spawn(|| run(&packages, alone.addresses()[0], revision));
+        let through = run(&packages, balancer.address(), revision);
+        (direct.join().unwrap(), through)
+    });
+
+    let required = direct.scenarios().into_iter().filter(|scenario| !is_extension(scenario)).collect();
+    assert_eq!(direct.passed(), required, "against one server:\n{}", direct.failures());
+    assert!(direct.successes() >= checks, "only {} checks ran", direct.successes());
+    assert_eq!(through.passed(), direct.passed(), "through replicas:\n{}", through.failures());
+    assert_eq!(through.successes(), direct.successes(), "through replicas:\n{}", through.failures());
+}
+
+#[test]
+fn all_of_2025_11_25_passes_directly_and_through_replicas() {
+    compare(Revision::V2025_11_25, 84);
+}
+
+#[test]
+fn all_of_2026_07_28_passes_directly_and_through_replicas() {
+    compare(Revision::V2026_07_28, 130);
+}
+
+/// What the tests above are worth: without pins, nothing passes.
+#[test]
+fn without_pins_no_scenario_with_sessions_passes() {
+    let packages = Packages::ensure().unwrap();
+    let servers = Servers::start(&packages, SERVERS);
+    let balancer = RoundRobin::start(servers.addresses()).unwrap();
+    let report = run(&packages, balancer.address(), Revision::V2025_11_25);
+    assert!(report.passed().is_empty(), "passed by chance: {:?}", report.passed());
+}

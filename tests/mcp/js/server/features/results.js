@@ -1,0 +1,5 @@
+// What tools answer with.
+
+export function text(value) {
+  return { content: [{ type: 'text', text: value }] };
+}
