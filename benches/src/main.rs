@@ -10,6 +10,7 @@ mod candidate;
 mod creates;
 mod load;
 mod memory;
+mod proxy;
 mod report;
 mod resources;
 mod reviews;
@@ -30,6 +31,8 @@ struct Arguments {
 enum Subject {
     /// The webhook over TLS and through an API server, beside a Go webhook and CEL policies.
     Admission(AdmissionArguments),
+    /// The session proxy, beside HAProxy, nginx and nothing at all.
+    Proxy(proxy::ProxyArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,5 +69,6 @@ impl AdmissionArguments {
 fn main() -> Result<()> {
     match Arguments::parse().subject {
         Subject::Admission(arguments) => admission::run(&arguments),
+        Subject::Proxy(arguments) => proxy::run(&arguments),
     }
 }

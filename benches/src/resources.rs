@@ -20,6 +20,18 @@ pub(crate) fn cpu_us(pid: u32) -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) * 1e6 / TICKS_PER_SECOND)
 }
 
+/// CPU time of the process in µs as its scheduler statistics have it, to the nanosecond: of the threads that run now.
+pub(crate) fn scheduled_us(pid: u32) -> Result<f64> {
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = task?.path().join("schedstat");
+        let text = fs::read_to_string(&path)?;
+        let first = text.split_whitespace().next().ok_or_else(|| format!("{} is empty", path.display()))?;
+        nanoseconds += first.parse::<f64>()?;
+    }
+    Ok(nanoseconds / 1e3)
+}
+
 /// Resident memory in MB (10⁶ bytes): everything, and the part that is no file's (heap and stacks).
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Memory {
