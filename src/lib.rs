@@ -4,6 +4,7 @@ pub mod admission;
 pub mod certs;
 pub mod cli;
 pub mod cluster;
+pub mod controller;
 pub mod demo;
 pub mod manifest;
 pub mod metrics;

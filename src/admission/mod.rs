@@ -16,6 +16,7 @@ mod write;
 pub use facts::{Answer, CrQuery, Facts, LiveSpec, LiveWorkload, Need, WorkloadQuery};
 pub use review::{GroupResource, GroupVersionKind, Operation, Review, ReviewError};
 pub use target::{Scalable, Target};
+pub(crate) use template::{generation_entry, password_entry};
 pub use verdict::{Outcome, Reason, Refusal, Verdict};
 
 use serde_json::Value;

@@ -123,12 +123,12 @@ pub(super) fn is_plain(entry: &Value) -> bool {
 }
 
 /// The entry that gives a container the Redis password.
-pub(super) fn password_entry(secret: &SecretRef) -> Value {
+pub(crate) fn password_entry(secret: &SecretRef) -> Value {
     json!({"name": PASSWORD_ENV, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}})
 }
 
 /// The entry that gives a container its own stamp.
-pub(super) fn generation_entry() -> Value {
+pub(crate) fn generation_entry() -> Value {
     // With apiVersion written out: the API server fills it in, and an entry without it would look like drift for ever.
     json!({"name": GENERATION_ENV, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": STAMP_FIELD_PATH}}})
 }

@@ -42,6 +42,9 @@ pub const CLASS: &str = "berth.dev/class";
 /// The controller's memory of the spec that it stamped, on the workloads that it builds.
 pub const STAMPED_SPEC: &str = "berth.dev/stamped-spec";
 
+/// On the pods of a VirtualMCPServer, what their configuration was when they were made.
+pub const CONFIG_CHECKSUM: &str = "berth.dev/config-checksum";
+
 /// The annotations that mean something on a workload.
 pub const ON_WORKLOADS: [&str; 14] = [
     INJECT,

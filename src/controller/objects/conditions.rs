@@ -1,0 +1,69 @@
+//! Conditions for resources that got past the webhook.
+
+use crate::policy::{CodeWord, CrKind, ScalingPolicy, Transport};
+
+/// A condition besides `Ready`, without its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Its type.
+    pub kind: &'static str,
+    /// Whether its status is `True`.
+    pub active: bool,
+    /// A word.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Every condition that applies to the kind. The types and the reasons are ToolHive's.
+pub(super) fn of(kind: CrKind, policy: &ScalingPolicy) -> Vec<Condition> {
+    let storage = session_storage(policy);
+    match kind {
+        CrKind::McpServer => vec![storage, stdio(policy)],
+        CrKind::VirtualMcpServer => vec![storage],
+    }
+}
+
+/// The count that is built of the one that was asked for.
+pub(super) fn safe_replicas(policy: &ScalingPolicy) -> Option<u32> {
+    match policy.replicas {
+        Some(replicas) if lacks_storage(policy) => Some(replicas.min(1)),
+        replicas => replicas,
+    }
+}
+
+fn lacks_storage(policy: &ScalingPolicy) -> bool {
+    policy.replicas.is_some_and(|replicas| replicas > 1) && !policy.storage.is_shared()
+}
+
+fn session_storage(policy: &ScalingPolicy) -> Condition {
+    let (active, reason, message) = if lacks_storage(policy) {
+        let asked = policy.replicas.unwrap_or_default();
+        let message = format!(
+            "spec.replicas is {asked}, and sessions are kept in memory, where other replicas cannot find them: 1 replica \
+             is built; set spec.sessionStorage.provider to redis, or spec.replicas to 1 or 0"
+        );
+        (true, CodeWord::SessionStorageMissingForReplicas.as_str(), message)
+    } else if policy.storage.is_shared() {
+        (false, "SessionStorageConfigured", "sessions are kept in Redis".to_owned())
+    } else {
+        (false, "SessionStorageWarningNotApplicable", "spec.replicas is not more than 1".to_owned())
+    };
+    Condition { kind: "SessionStorageWarning", active, reason, message }
+}
+
+fn stdio(policy: &ScalingPolicy) -> Condition {
+    let more = [("spec.replicas", policy.replicas), ("spec.backendReplicas", policy.backend_replicas)];
+    let more = more.into_iter().find_map(|(field, count)| count.filter(|count| *count > 1).map(|count| (field, count)));
+    let (active, reason, message) = match more {
+        Some((field, count)) if policy.transport == Transport::Stdio => (
+            true,
+            CodeWord::StdioTransportCapAt1.as_str(),
+            format!(
+                "{field} is {count}, and a server on stdio has one client; set it to 1 or 0, or use another transport"
+            ),
+        ),
+        _ => (false, "StdioReplicaCapNotActive", "no replicas of a server on stdio are asked for".to_owned()),
+    };
+    Condition { kind: "StdioReplicaCapped", active, reason, message }
+}
