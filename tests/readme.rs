@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const DOCUMENTS: [&str; 3] = ["README.md", "certs/README.md", "webhook-config/README.md"];
+const DOCUMENTS: [&str; 4] = ["README.md", "certs/README.md", "charts/berth/README.md", "webhook-config/README.md"];
 
 /// Commands that need a cluster or are tests themselves, and what runs them: a file, and a text that stands in it.
-const TRIED_ELSEWHERE: [(&str, &str, &str); 11] = [
+const TRIED_ELSEWHERE: &[(&str, &str, &str)] = &[
     ("tests/run", ".ci/run", "tests/run"),
     ("tests/run cluster", "tests/cluster/tests/processes.rs", "export KUBECONFIG="),
     ("kubectl apply -k webhook-config/crds", "tests/admission/registration.rs", "webhook-config/crds"),
@@ -33,6 +33,39 @@ const TRIED_ELSEWHERE: [(&str, &str, &str); 11] = [
         "tests/registration.rs",
         "scale-failure-policy",
     ),
+    (
+        "helm install berth charts/berth -n berth-system --create-namespace --set certificates.certManager.enabled=true",
+        "tests/chart/support.rs",
+        "certificates.certManager.enabled=true",
+    ),
+    (
+        "helm install berth charts/berth -n berth-system -f values.yaml --set-file certificates.caBundle=dev/ca.crt",
+        "tests/chart/installed.rs",
+        "\"helm install berth ",
+    ),
+    (
+        "helm install berth charts/berth -n berth-system -f values.yaml --set-file certificates.caBundle=dev/ca.crt --set \
+         crds.install=false",
+        "tests/chart/installed.rs",
+        "crds.install=false",
+    ),
+    (
+        "helm upgrade berth charts/berth -n berth-system -f values.yaml --set-file certificates.caBundle=dev/ca.crt",
+        "tests/chart/installed.rs",
+        "\"helm upgrade berth ",
+    ),
+    ("helm uninstall berth -n berth-system", "tests/chart/installed.rs", "\"helm uninstall berth "),
+    ("kubectl create namespace berth-system", "tests/chart/installed.rs", "kubectl create namespace berth-system"),
+    (
+        "kubectl -n berth-system create secret tls berth-webhook-tls --cert=dev/tls.crt --key=dev/tls.key",
+        "tests/chart/installed.rs",
+        "create secret tls",
+    ),
+    (
+        "kubectl delete crd mcpservers.toolhive.stacklok.dev virtualmcpservers.toolhive.stacklok.dev",
+        "tests/chart/installed.rs",
+        "kubectl delete crd ",
+    ),
 ];
 
 fn root() -> &'static Path {
@@ -46,8 +79,9 @@ fn document(name: &str) -> String {
 /// The commands of a document: indented lines that start with one of our programs, without their comments.
 fn commands(text: &str) -> Vec<String> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
-    let commands = lines
-        .filter(|line| ["berth ", "kubectl ", "tests/run", "cargo "].iter().any(|program| line.starts_with(program)));
+    let commands = lines.filter(|line| {
+        ["berth ", "helm ", "kubectl ", "tests/run", "cargo "].iter().any(|program| line.starts_with(program))
+    });
     let without_comment = |line: &str| {
         line.split(" #").next().unwrap_or_default().split(", or").next().unwrap_or_default().trim().to_owned()
     };

@@ -11,6 +11,7 @@ use crate::{Binaries, ControlPlane, Output, Result};
 pub struct Helm {
     program: PathBuf,
     home: PathBuf,
+    directory: Option<PathBuf>,
     kubeconfig: Option<PathBuf>,
 }
 
@@ -20,7 +21,17 @@ impl Helm {
     /// # Errors
     /// When it has to be built, and that fails.
     pub fn alone(home: &Path) -> Result<Self> {
-        Ok(Self { program: Binaries::find().program("helm")?, home: home.to_owned(), kubeconfig: None })
+        Ok(Self {
+            program: Binaries::find().program("helm")?,
+            home: home.to_owned(),
+            directory: None,
+            kubeconfig: None,
+        })
+    }
+
+    /// The same, run in `directory`, which relative paths of arguments then start from.
+    pub fn in_directory(&self, directory: &Path) -> Self {
+        Self { directory: Some(directory.to_owned()), ..self.clone() }
     }
 
     /// As the administrator of `cluster`.
@@ -48,6 +59,9 @@ impl Helm {
         command.args(arguments).env_remove("KUBECONFIG").env("HOME", &self.home);
         for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(variable, self.home.join(variable.to_lowercase()));
+        }
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
         }
         if let Some(kubeconfig) = &self.kubeconfig {
             command.env("KUBECONFIG", kubeconfig);

@@ -1,0 +1,8 @@
+//! The chart, through Helm: what it renders, what it refuses, and what a real API server makes of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
+
+mod installed;
+mod rendered;
+mod support;
+mod values;

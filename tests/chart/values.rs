@@ -1,0 +1,198 @@
+//! What values do, and which are refused, with which words.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::{CERT_MANAGER, Desk, file, find, key, yaml};
+
+#[test]
+fn values_go_where_they_belong() {
+    let desk = Desk::new();
+    let values = json!({
+        "images": {"berth": {"repository": "registry.example:5000/a/berth", "tag": "2", "pullPolicy": "Always"}},
+        "imagePullSecrets": [{"name": "registry"}],
+        "replicas": 0,
+        "resources": {"limits": {"memory": "1Gi"}},
+        "defaultSessionStorage": "rediss://redis.mcp:6379",
+        "webhook": {
+            "excludedNamespaces": ["kube-system", "monitoring"],
+            "namespaceSelector": {
+                "matchLabels": {"mcp": "yes"},
+                "matchExpressions": [{"key": "team", "operator": "In", "values": ["a"]}],
+            },
+        },
+        "extraArgs": ["--log-format=json"],
+        "extraEnv": [{"name": "RUST_LOG", "value": "debug"}],
+        "serviceAccount": {"create": false, "name": "mine"},
+        "rbac": {"create": false},
+        "crds": {"install": false},
+        "podDisruptionBudget": {"enabled": false},
+        "podAnnotations": {"a": "1"},
+        "podLabels": {"b": "2"},
+        "priorityClassName": "",
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "c", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+    });
+    let path = desk.path("values.json");
+    fs::write(&path, values.to_string()).unwrap();
+    let objects = desk.objects(&["-f", &path]);
+    let kinds: Vec<_> = objects.iter().map(key).collect();
+    assert_eq!(
+        kinds,
+        [
+            "Service/berth-webhook",
+            "Deployment/berth",
+            "MutatingWebhookConfiguration/berth",
+            "ValidatingWebhookConfiguration/berth",
+        ]
+    );
+    let deployment = &find(&objects, "Deployment/berth")["spec"];
+    assert_eq!(deployment["replicas"], 0);
+    let template = &deployment["template"];
+    assert_eq!(
+        (&template["metadata"]["annotations"]["a"], &template["metadata"]["labels"]["b"]),
+        (&json!("1"), &json!("2"))
+    );
+    let pod = &template["spec"];
+    assert_eq!(pod["serviceAccountName"], "mine");
+    for (field, value) in [
+        ("imagePullSecrets", "imagePullSecrets"),
+        ("nodeSelector", "nodeSelector"),
+        ("tolerations", "tolerations"),
+        ("affinity", "affinity"),
+    ] {
+        assert_eq!(pod[field], values[value], "{field}");
+    }
+    assert_eq!(pod["priorityClassName"], Value::Null);
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], "registry.example:5000/a/berth:2");
+    assert_eq!(container["imagePullPolicy"], "Always");
+    // Helm merges values: what is not said keeps its default.
+    assert_eq!(container["resources"]["limits"], values["resources"]["limits"]);
+    assert_eq!(container["env"], values["extraEnv"]);
+    let arguments = container["args"].as_array().unwrap();
+    assert_eq!(
+        arguments[arguments.len() - 2..],
+        [json!("--default-session-storage=rediss://redis.mcp:6379"), json!("--log-format=json")]
+    );
+    for configuration in ["MutatingWebhookConfiguration/berth", "ValidatingWebhookConfiguration/berth"] {
+        for webhook in find(&objects, configuration)["webhooks"].as_array().unwrap() {
+            assert_eq!(
+                webhook["namespaceSelector"],
+                json!({
+                    "matchLabels": {"mcp": "yes"},
+                    "matchExpressions": [
+                        {"key": "kubernetes.io/metadata.name", "operator": "NotIn",
+                         "values": ["kube-system", "berth-system", "monitoring"]},
+                        {"key": "team", "operator": "In", "values": ["a"]},
+                    ],
+                })
+            );
+        }
+    }
+}
+
+#[test]
+fn an_issuer_that_is_there_takes_the_place_of_a_new_ca() {
+    let issuer = "certificates.certManager.issuerRef.name=mine,certificates.certManager.issuerRef.kind=ClusterIssuer";
+    let objects = Desk::new().objects(&["--set", CERT_MANAGER, "--set", issuer]);
+    let made: Vec<_> = objects.iter().filter(|o| o["apiVersion"] == "cert-manager.io/v1").map(key).collect();
+    assert_eq!(made, ["Certificate/berth-webhook"]);
+    assert_eq!(
+        find(&objects, "Certificate/berth-webhook")["spec"]["issuerRef"],
+        json!({"group": "cert-manager.io", "kind": "ClusterIssuer", "name": "mine"})
+    );
+}
+
+/// Each has one line that names the value.
+#[test]
+fn unknown_and_wrong_values_are_refused_by_name() {
+    let desk = Desk::new();
+    for (value, expected) in [
+        ("replica=3", "at '': additional properties 'replica' not allowed"),
+        ("webhook.failurePolicy=Fail", "at '/webhook': additional properties 'failurePolicy' not allowed"),
+        ("webhook.scaleFailurePolicy=fail", "at '/webhook/scaleFailurePolicy': value must be one of 'Ignore', 'Fail'"),
+        ("webhook.excludedNamespaces=a", "at '/webhook/excludedNamespaces': got string, want array"),
+        ("webhook.excludedNamespaces={A}", "at '/webhook/excludedNamespaces/0': 'A' does not match pattern"),
+        ("replicas=two", "at '/replicas': got string, want integer"),
+        ("replicas=-1", "at '/replicas': minimum: got -1, want 0"),
+        ("images.berth.tag=a:b", "at '/images/berth/tag': 'a:b' does not match pattern"),
+        ("images.berth.repository=berth:1", "at '/images/berth/repository': 'berth:1' does not match pattern"),
+        ("images.berth.pullPolicy=Sometimes", "at '/images/berth/pullPolicy': value must be one of 'Always', "),
+        ("images.nginx.tag=1", "at '/images': additional properties 'nginx' not allowed"),
+        ("resources.memory=1Gi", "at '/resources': additional properties 'memory' not allowed"),
+        ("crds.install=maybe", "at '/crds/install': got string, want boolean"),
+        ("crds=false", "at '/crds': got boolean, want object"),
+        (
+            "certificates.certManager.duration=90d",
+            "at '/certificates/certManager/duration': '90d' does not match pattern",
+        ),
+        ("certificates.secret=x", "at '/certificates': additional properties 'secret' not allowed"),
+        ("defaultSessionStorage=redis://user:secret@redis:6379", "at '/defaultSessionStorage': "),
+        ("podDisruptionBudget.maxUnavailable=half", "at '/podDisruptionBudget/maxUnavailable': 'half' does not match"),
+        ("extraArgs=--log-format=json", "at '/extraArgs': got string, want array"),
+        ("extraEnv[0].value=x", "at '/extraEnv/0': missing property 'name'"),
+    ] {
+        let refusal = desk.refusal(&["--set", value]);
+        assert!(refusal.lines().any(|line| line.contains(expected)), "{value}: {refusal}");
+    }
+}
+
+#[test]
+fn certificates_that_cannot_work_are_refused_with_what_to_do() {
+    let desk = Desk::new();
+    // Files, since what --set-file says beats what --set says.
+    let bundle = |name: &str, content: &str| {
+        let path = desk.path(name);
+        fs::write(&path, content).unwrap();
+        format!("certificates.caBundle={path}")
+    };
+    let empty = bundle("empty", "");
+    let base64 = bundle("base64", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t");
+    let key = bundle("key", &format!("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n{}", desk.ca()));
+    for (arguments, expected) in [
+        (
+            &["--set", "certificates.existingSecret="][..],
+            "certificates: choose one: certificates.certManager.enabled=true where cert-manager is installed; or \
+             certificates.existingSecret=NAME, a Secret with tls.crt and tls.key for berth-webhook.berth-system.svc, and \
+             --set-file certificates.caBundle=ca.crt",
+        ),
+        (
+            &["--set", CERT_MANAGER, "--set", "certificates.existingSecret=mine"],
+            "certificates: choose certManager.enabled, or existingSecret with caBundle, and not both",
+        ),
+        (
+            &["--set-file", &empty],
+            "certificates: with existingSecret, the API server needs the CA of its certificate: --set-file \
+             certificates.caBundle=ca.crt",
+        ),
+        (&["--set-file", &base64], "certificates: caBundle is no PEM certificate"),
+        (&["--set-file", &key], "certificates: caBundle holds a private key"),
+    ] {
+        let refusal = desk.refusal(arguments);
+        assert!(refusal.contains(expected), "{arguments:?}: {refusal}");
+    }
+}
+
+/// A value that exists in one of them only is either not documented or not checked.
+#[test]
+fn values_and_schema_have_the_same_names() {
+    fn properties(schema: &Value, path: &str, found: &mut Vec<String>) {
+        for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}/{name}");
+            properties(schema, &path, found);
+            found.push(path);
+        }
+    }
+    let schema: Value = serde_json::from_str(&file("charts/berth/values.schema.json")).unwrap();
+    let values = yaml(&file("charts/berth/values.yaml"));
+    let mut named = Vec::new();
+    properties(&schema, "", &mut named);
+    // Set by Helm itself; and parts of what is empty by default, which comments tell of.
+    let told = ["/global", "/certificates/certManager/issuerRef/", "/resources/claims", "/webhook/namespaceSelector/"];
+    for path in named.iter().filter(|path| !told.iter().any(|told| path.starts_with(told))) {
+        assert!(values.pointer(path).is_some(), "values.yaml has no {path}");
+    }
+}
