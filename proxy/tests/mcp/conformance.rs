@@ -5,7 +5,7 @@ use std::thread;
 
 use berth_test_mcp::{Packages, Report, Revision, RoundRobin, run_suite};
 
-use crate::deployment::{Replicas, Servers};
+use crate::deployment::{Replicas, Servers, alone};
 
 const SERVERS: usize = 3;
 const REPLICAS: usize = 3;
@@ -21,6 +21,7 @@ fn run(packages: &Packages, address: SocketAddr, revision: Revision) -> Report {
 
 /// The same revision against one server, and through replicas.
 fn compare(revision: Revision, checks: usize) {
+    let _alone = alone();
     let packages = Packages::ensure().unwrap();
     let (alone, servers) = (Servers::start(&packages, 1), Servers::start(&packages, SERVERS));
     let replicas = Replicas::start(&servers, REPLICAS);
@@ -51,6 +52,7 @@ fn all_of_2026_07_28_passes_directly_and_through_replicas() {
 /// What the tests above are worth: without pins, nothing passes.
 #[test]
 fn without_pins_no_scenario_with_sessions_passes() {
+    let _alone = alone();
     let packages = Packages::ensure().unwrap();
     let servers = Servers::start(&packages, SERVERS);
     let balancer = RoundRobin::start(servers.addresses()).unwrap();

