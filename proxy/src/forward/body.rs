@@ -44,7 +44,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Pod(body) => body.ended,
+            Self::Pod(body) => body.ended && body.failure.is_none(),
         }
     }
 
@@ -72,6 +72,8 @@ pub struct PodBody {
     tracked: Tracked,
     events: Option<Box<EventStream>>,
     ended: bool,
+    /// Why it ended early, as long as that was not told.
+    failure: Option<BodyError>,
 }
 
 impl PodBody {
@@ -81,7 +83,7 @@ impl PodBody {
         tracked: Tracked,
         events: Option<Box<EventStream>>,
     ) -> Self {
-        let mut body = Self { incoming, carrier, tracked, events, ended: false };
+        let mut body = Self { incoming, carrier, tracked, events, ended: false, failure: None };
         if body.events.is_none() && body.incoming.is_end_stream() {
             body.end(&mut Context::from_waker(Waker::noop()));
         }
@@ -90,24 +92,38 @@ impl PodBody {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.ended {
-            return Poll::Ready(None);
+            return Poll::Ready(self.failure.take().map(Err));
         }
         if let Some(mut events) = self.events.take() {
             let worker = Rc::clone(self.tracked.worker());
             let polled = events.poll_frame(cx, &worker, |cx| self.poll_pod(cx));
-            if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-                self.end(cx);
-            }
             self.events = Some(events);
-            return polled;
+            return match polled {
+                Poll::Ready(Some(Err(error))) => self.fail(cx, error),
+                Poll::Ready(None) => {
+                    self.end(cx);
+                    polled
+                }
+                _ => polled,
+            };
         }
         let polled = self.poll_pod(cx);
-        match &polled {
+        match polled {
+            Poll::Ready(Some(Err(error))) => return self.fail(cx, error),
             Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => self.end(cx),
-            Poll::Ready(None | Some(Err(_))) => self.end(cx),
+            Poll::Ready(None) => self.end(cx),
             _ => {}
         }
         polled
+    }
+
+    /// Ends the body too early. An error makes the client's connection throw away what it has not written yet, so there
+    /// is a pause before it, in which that is written.
+    fn fail(&mut self, cx: &mut Context<'_>, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.end(cx);
+        self.failure = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The next frame from the pod.
