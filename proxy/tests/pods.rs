@@ -3,96 +3,20 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_proxy::pods::{Naming, Pods, StatefulSetNaming};
 use berth_proxy::proxy::Proxy;
 use berth_proxy::session::{Identity, SessionSettings, Sessions};
-use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, SRV};
-use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use parking_lot::Mutex;
+use support::dns::{Dns, Mood};
 use support::{CALL, Client, INITIALIZE, Pod, Replica};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
-const SERVICE: &str = "mcp-web-headless.team.svc.cluster.local.";
-const READY: &str = "mcp-web.team.svc.cluster.local.";
-
-/// How the DNS server answers.
-#[derive(Clone, Copy, PartialEq)]
-enum Mood {
-    Good,
-    Failing,
-    Empty,
-    Silent,
-}
-
-struct Zone {
-    pods: BTreeMap<u16, Ipv4Addr>,
-    ready: Vec<Ipv4Addr>,
-    mood: Mood,
-}
-
-/// A DNS server for one StatefulSet.
-struct Dns {
-    address: SocketAddr,
-    zone: Arc<Mutex<Zone>>,
-}
-
-impl Dns {
-    async fn start(pods: &[(u16, &Pod)]) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let pods: BTreeMap<u16, Ipv4Addr> = pods.iter().map(|(ordinal, pod)| (*ordinal, ip(pod))).collect();
-        let zone = Arc::new(Mutex::new(Zone { ready: pods.values().copied().collect(), pods, mood: Mood::Good }));
-        let shared = Arc::clone(&zone);
-        tokio::spawn(async move {
-            let mut bytes = [0; 2048];
-            loop {
-                let (n, from) = socket.recv_from(&mut bytes).await.unwrap();
-                let answer = answer(&shared.lock(), &Message::from_vec(&bytes[..n]).unwrap());
-                if let Some(answer) = answer {
-                    socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
-                }
-            }
-        });
-        Self { address, zone }
-    }
-
-    fn set(&self, mood: Mood) {
-        self.zone.lock().mood = mood;
-    }
-}
-
-fn answer(zone: &Zone, question: &Message) -> Option<Message> {
-    let query = &question.queries[0];
-    let mut message = Message::response(question.metadata.id, OpCode::Query);
-    message.add_query(query.clone());
-    message.metadata.recursion_available = true;
-    let a = |name: &Name, ip: Ipv4Addr| Record::from_rdata(name.clone(), 0, RData::A(A(ip)));
-    match zone.mood {
-        Mood::Silent => return None,
-        Mood::Failing => message.metadata.response_code = ResponseCode::ServFail,
-        Mood::Empty => {}
-        Mood::Good => match (query.name().to_ascii().to_ascii_lowercase().as_str(), query.query_type()) {
-            (SERVICE, RecordType::SRV) => {
-                for (ordinal, ip) in &zone.pods {
-                    let pod: Name = format!("web-{ordinal}.{SERVICE}").parse().unwrap();
-                    let service = SRV::new(0, 10, 80, pod.clone());
-                    message.add_answer(Record::from_rdata(query.name().clone(), 0, RData::SRV(service)));
-                    message.add_additional(a(&pod, *ip));
-                }
-            }
-            (READY, RecordType::A) => {
-                message.add_answers(zone.ready.iter().map(|ip| a(query.name(), *ip)));
-            }
-            _ => {}
-        },
-    }
-    Some(message)
+/// A DNS server that knows these pods.
+async fn dns(pods: &[(u16, &Pod)]) -> Dns {
+    Dns::start(pods.iter().map(|(ordinal, pod)| (*ordinal, ip(pod))).collect()).await
 }
 
 fn ip(pod: &Pod) -> Ipv4Addr {
@@ -143,7 +67,7 @@ async fn replica(dns: &Dns, port: u16, sessions: &Arc<Sessions>) -> Proxy {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_sessions_go_to_ready_pods_and_old_ones_stay() {
     let ([a, b], port) = pods(["a", "b"]).await;
-    let dns = Dns::start(&[(0, &a), (7, &b)]).await;
+    let dns = dns(&[(0, &a), (7, &b)]).await;
     dns.zone.lock().ready = vec![ip(&a)];
     let proxy = replica(&dns, port, &sessions(port)).await;
     let mut client = Client::connect(proxy.address).await;
@@ -163,7 +87,7 @@ async fn new_sessions_go_to_ready_pods_and_old_ones_stay() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_is_gone_only_by_a_good_answer() {
     let ([a, b], port) = pods(["a", "b"]).await;
-    let dns = Dns::start(&[(0, &a), (1, &b)]).await;
+    let dns = dns(&[(0, &a), (1, &b)]).await;
     dns.zone.lock().ready = vec![ip(&a)];
     let proxy = replica(&dns, port, &sessions(port)).await;
     let mut client = Client::connect(proxy.address).await;
@@ -193,7 +117,7 @@ async fn a_pod_is_gone_only_by_a_good_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_with_an_older_answer_does_not_unpin_a_pod_that_has_just_joined() {
     let ([a, b], port) = pods(["a", "b"]).await;
-    let dns = Dns::start(&[(0, &a)]).await;
+    let dns = dns(&[(0, &a)]).await;
     let sessions = sessions(port);
     let older = replica(&dns, port, &sessions).await;
     {
@@ -212,7 +136,7 @@ async fn a_replica_with_an_older_answer_does_not_unpin_a_pod_that_has_just_joine
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_pod_costs_a_503_while_dns_is_down() {
     let ([a, b], port) = pods(["a", "b"]).await;
-    let dns = Dns::start(&[(0, &a), (1, &b)]).await;
+    let dns = dns(&[(0, &a), (1, &b)]).await;
     dns.zone.lock().ready = vec![ip(&b)];
     let sessions = sessions(port);
     let first = replica(&dns, port, &sessions).await;

@@ -1,6 +1,8 @@
 //! Small servers and a plain client, for the tests of a whole replica.
 #![allow(missing_docs, dead_code, unreachable_pub, reason = "each test file has it as a module, and uses its part")]
 
+pub mod dns;
+
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::io;
@@ -16,7 +18,7 @@ use berth_proxy::route::Names;
 use berth_proxy::session::{Identity, SessionSettings, Sessions};
 use berth_proxy::worker::Limits;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -71,6 +73,8 @@ pub struct PodState {
     pub left: AtomicUsize,
     /// The ids it gives out, instead of its own.
     pub ids: Mutex<Vec<String>>,
+    /// Another session that the next answer to a known one gives out.
+    pub another: Mutex<Option<String>>,
     /// The status of all answers, instead of the right one.
     pub status: Mutex<Option<StatusCode>>,
     next: AtomicUsize,
@@ -156,7 +160,7 @@ async fn answer(state: Arc<PodState>, request: Request<Incoming>) -> Result<Resp
         let response = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "mirror");
         return Ok(response.body(Full::new(Bytes::new()).boxed()).unwrap());
     }
-    let named = head.headers.get("mcp-session-id").map(|id| id.to_str().unwrap_or("?").to_owned());
+    let named = head.headers.get("mcp-session-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     let known = named.as_ref().is_some_and(|id| state.sessions.lock().contains(id));
     let response = match (&head.method, path.as_str()) {
         (&Method::GET, "/sse") => {
@@ -172,12 +176,20 @@ async fn answer(state: Arc<PodState>, request: Request<Incoming>) -> Result<Resp
             plain(status, "")
         }
         (&Method::GET, "/mcp") if known => events(state.stream(&named.unwrap_or_default())),
+        (&Method::GET, "/ticks") if known => {
+            let last = head.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+            events(state.ticks(last.unwrap_or(0)))
+        }
         (&Method::DELETE, "/mcp") => {
             let ended = named.is_some_and(|id| state.sessions.lock().remove(&id));
             plain(if ended { StatusCode::OK } else { StatusCode::NOT_FOUND }, "")
         }
         (&Method::POST, "/mcp") => match named {
-            Some(id) if known => with_session(plain(StatusCode::OK, &state.name), &[id]),
+            Some(id) if known => {
+                let another = state.another.lock().take();
+                state.sessions.lock().extend(another.clone());
+                with_session(plain(StatusCode::OK, &state.name), &[another.unwrap_or(id)])
+            }
             Some(_) => plain(StatusCode::NOT_FOUND, "no such session"),
             None => {
                 let given = std::mem::take(&mut *state.ids.lock());
@@ -204,6 +216,26 @@ impl PodState {
     ) -> impl futures_core::Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.streams.lock().insert(id.to_owned(), sender);
+        Events { receiver, state: Arc::clone(self) }
+    }
+
+    /// Numbered events after `last`, each in two pieces.
+    fn ticks(
+        self: &Arc<Self>,
+        last: u64,
+    ) -> impl futures_core::Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            for number in last + 1.. {
+                let (start, end) = (format!("id: {number}\nda"), format!("ta: {number}\n\n"));
+                for piece in [start, end] {
+                    if sender.send(Bytes::from(piece)).is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        });
         Events { receiver, state: Arc::clone(self) }
     }
 }
@@ -244,7 +276,7 @@ fn plain(status: StatusCode, text: &str) -> Response<PodBody> {
 
 fn with_session(mut response: Response<PodBody>, ids: &[String]) -> Response<PodBody> {
     for id in ids {
-        response.headers_mut().append("mcp-session-id", id.parse().unwrap());
+        response.headers_mut().append("mcp-session-id", HeaderValue::from_bytes(id.as_bytes()).unwrap());
     }
     response
 }
@@ -346,7 +378,11 @@ pub const CALL: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params"
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new() }
+        Self::try_connect(address).await.unwrap()
+    }
+
+    pub async fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { stream: TcpStream::connect(address).await?, read: Vec::new() })
     }
 
     pub async fn write(&mut self, text: &str) {
@@ -441,6 +477,15 @@ impl Client {
         let mut chunk = std::mem::replace(&mut self.read, rest);
         chunk.truncate(length);
         Ok((length > 0).then(|| String::from_utf8_lossy(&chunk).into_owned()))
+    }
+
+    /// As [`Client::post`]; an error when the connection breaks first.
+    pub async fn try_post(&mut self, session: Option<&str>, body: &str) -> io::Result<Reply> {
+        let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
+        let length = body.len();
+        let head = format!("POST /mcp HTTP/1.1\r\nHost: example.test\r\n{session}Content-Length: {length}\r\n\r\n");
+        self.stream.write_all(format!("{head}{body}").as_bytes()).await?;
+        self.reply().await
     }
 
     /// Whether the other side has closed.

@@ -12,7 +12,7 @@ use crate::{Error, Result, http_get};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// Gives each new connection to the next server that is ready by its `/readyz`, looked at ten times a second; what is
+/// Gives each new connection to the next server that is ready by its `/readyz`, looked at in the background; what is
 /// connected stays connected. A connection that no server takes is closed. Dropping it closes all.
 #[derive(Debug)]
 pub struct Balancer {
@@ -38,11 +38,20 @@ struct Server {
 }
 
 impl Balancer {
-    /// Balances over servers, each with the address that it serves at and the one of its `/readyz`.
+    /// Balances over servers, each with the address that it serves at and the one of its `/readyz`, which is looked at
+    /// ten times a second.
     ///
     /// # Errors
     /// When no port can be had.
     pub fn start(servers: &[(SocketAddr, SocketAddr)]) -> Result<Self> {
+        Self::looking_every(LOOK_EVERY, servers)
+    }
+
+    /// As [`Balancer::start`], with another time between two looks.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn looking_every(pause: Duration, servers: &[(SocketAddr, SocketAddr)]) -> Result<Self> {
         let failed = |cause: io::Error| Error::new(format!("cannot start a balancer: {cause}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -59,7 +68,7 @@ impl Balancer {
             open: Mutex::default(),
         });
         let (watched, served) = (Arc::clone(&shared), Arc::clone(&shared));
-        let threads = vec![thread::spawn(move || watched.watch()), thread::spawn(move || served.serve(&listener))];
+        let threads = vec![thread::spawn(move || watched.watch(pause)), thread::spawn(move || served.serve(&listener))];
         Ok(Self { address, shared, threads })
     }
 
@@ -89,12 +98,12 @@ impl Drop for Balancer {
 }
 
 impl Shared {
-    fn watch(&self) {
+    fn watch(&self, pause: Duration) {
         while !self.ended.load(Ordering::Relaxed) {
             for server in &self.servers {
                 server.ready.store(is_ready(server.admin), Ordering::Relaxed);
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(pause);
         }
     }
 
