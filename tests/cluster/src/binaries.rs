@@ -7,7 +7,7 @@ use crate::go_module::GoModule;
 use crate::{Error, Result};
 
 /// Every program that a test can ask for is in one of these.
-const MODULES: [GoModule; 2] = [
+const MODULES: [GoModule; 3] = [
     GoModule {
         name: "kube",
         title: "Kubernetes v1.34.4",
@@ -42,6 +42,16 @@ const MODULES: [GoModule; 2] = [
             helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34",
         sources: &[include_str!("../helm/go.mod"), include_str!("../helm/go.sum")],
         version: "v3.19.0",
+    },
+    GoModule {
+        name: "coredns",
+        title: "CoreDNS v1.12.4",
+        takes: "two minutes",
+        package: "github.com/coredns/coredns",
+        programs: &["coredns"],
+        variables: "",
+        sources: &[include_str!("../coredns/go.mod"), include_str!("../coredns/go.sum")],
+        version: "v1.12.4",
     },
 ];
 

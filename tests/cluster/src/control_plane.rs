@@ -2,13 +2,15 @@
 
 use std::env;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::certificates::{Authority, Certified, service_account_keys};
+use crate::certificates::Authority;
+use crate::components::{Components, Site};
 use crate::ports::free_ports;
 use crate::run_dir::RunDir;
 use crate::{Binaries, Error, Kubectl, Process, Result, wait_for};
@@ -18,8 +20,6 @@ static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 const READY: Duration = Duration::from_secs(60);
 /// Another process may take a port between its choice and its use.
 const ATTEMPTS: usize = 3;
-const AUDIT_POLICY: &str =
-    "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n";
 
 /// What to start.
 #[derive(Debug, Clone, Default)]
@@ -117,49 +117,49 @@ impl ControlPlane {
 
     fn launch(binaries: &Binaries, options: &ControlPlaneOptions, more: &[&str]) -> Result<Self> {
         let run_dir = RunDir::new()?;
-        let dir = run_dir.path();
-        let [etcd_port, etcd_peer_port, port] = free_ports()?;
-        let server = format!("https://127.0.0.1:{port}");
-        let authority = Authority::new("berth-test-cluster", dir.join("ca.crt"))?;
-        let keys = service_account_keys(dir)?;
+        let [etcd_port, etcd_peer_port, api_port] = free_ports()?;
+        let ip = Ipv4Addr::LOCALHOST;
+        let site = Site { enter: Vec::new(), ip, etcd_port, etcd_peer_port, api_port, pods: false };
+        let authority = Authority::new("berth-test-cluster", run_dir.path().join("ca.crt"))?;
+        let components = Components::new(binaries, run_dir.path(), &site, &authority)?;
+        let server = site.server();
+        let launched = Self::launch_with(binaries, &components, server, options, more)?;
+        Ok(launched.finish(authority.file().to_owned(), run_dir))
+    }
 
-        let etcd = start_etcd(binaries, dir, etcd_port, etcd_peer_port)?;
+    /// Starts the components; clients on this machine reach the API server at `server`.
+    pub(crate) fn launch_with(
+        binaries: &Binaries,
+        components: &Components<'_>,
+        server: String,
+        options: &ControlPlaneOptions,
+        more: &[&str],
+    ) -> Result<Launched> {
+        let dir = components.dir();
+        let etcd = components.etcd()?;
         let audit_log = options.audit.then(|| dir.join("audit.log"));
-        let ports = (etcd_port, port);
-        let api_server = start_api_server(binaries, dir, &authority, &keys, ports, audit_log.as_deref(), more)?;
-
-        let admin = authority.client("admin", Some("system:masters"))?;
-        let kubeconfig = write_kubeconfig(dir, "admin", &server, authority.file(), &Credentials::Certificate(&admin))?;
+        let api_server = components.api_server(audit_log.as_deref(), more)?;
+        let kubeconfig = components.kubeconfig_for(&server, "admin", "admin", Some("system:masters"))?;
         let kubectl = Kubectl::new(binaries.program("kubectl")?, kubeconfig, dir.to_owned());
         let mut processes = vec![api_server, etcd];
         wait_for("a ready API server", READY, || {
             for process in &mut processes {
-                fail_if_ended(process)?;
+                process.fail_if_ended()?;
             }
             let ready = kubectl.run(&["get", "--raw", "/readyz"])?.success()
                 && kubectl.run(&["get", "namespace", "default", "-o", "name"])?.success();
             Ok(ready.then_some(()))
         })?;
         if options.controller_manager {
-            let user = authority.client("system:kube-controller-manager", None)?;
-            let mut manager = start_controller_manager(binaries, dir, &authority, &keys.0, &server, &user)?;
+            let mut manager = components.controller_manager()?;
             wait_for("the controller manager's first service account", READY, || {
-                fail_if_ended(&mut manager)?;
+                manager.fail_if_ended()?;
                 let found = kubectl.run(&["get", "serviceaccount", "default", "--namespace", "default"])?;
                 Ok(found.success().then_some(()))
             })?;
             processes.push(manager);
         }
-        Ok(Self {
-            kubectl,
-            server,
-            ca_file: authority.file().to_owned(),
-            audit_log,
-            external: false,
-            namespaces: Mutex::default(),
-            processes,
-            run_dir,
-        })
+        Ok(Launched { kubectl, server, audit_log, processes })
     }
 
     /// Kills the API server and starts it again, as the update of a control plane with one of them does: its clients lose
@@ -173,7 +173,7 @@ impl ControlPlane {
         let api_server = api_server.ok_or_else(|| Error::new("a cluster that was there before is not restarted"))?;
         api_server.restart()?;
         wait_for("a ready API server", READY, || {
-            fail_if_ended(api_server)?;
+            api_server.fail_if_ended()?;
             Ok(kubectl.run(&["get", "--raw", "/readyz"])?.success().then_some(()))
         })
     }
@@ -244,140 +244,19 @@ impl Drop for ControlPlane {
     }
 }
 
-/// How a kubeconfig says who it is.
-pub(crate) enum Credentials<'a> {
-    Certificate(&'a Certified),
-    Token(&'a str),
+/// Programs that run, and how they are asked.
+pub(crate) struct Launched {
+    kubectl: Kubectl,
+    server: String,
+    audit_log: Option<PathBuf>,
+    processes: Vec<Process>,
 }
 
-/// Writes `NAME.kubeconfig` in `dir`.
-pub(crate) fn write_kubeconfig(
-    dir: &Path,
-    name: &str,
-    server: &str,
-    ca_file: &Path,
-    credentials: &Credentials<'_>,
-) -> Result<PathBuf> {
-    let user = match credentials {
-        Credentials::Certificate(certified) => {
-            let (certificate, key) = certified.write(dir, name)?;
-            format!("client-certificate: {}\n    client-key: {}", certificate.display(), key.display())
-        }
-        Credentials::Token(token) => format!("token: {token}"),
-    };
-    let path = dir.join(format!("{name}.kubeconfig"));
-    let text = format!(
-        "apiVersion: v1
-kind: Config
-current-context: {name}
-contexts:
-- name: {name}
-  context:
-    cluster: test
-    user: {name}
-clusters:
-- name: test
-  cluster:
-    server: {server}
-    certificate-authority: {ca}
-users:
-- name: {name}
-  user:
-    {user}
-",
-        ca = ca_file.display()
-    );
-    fs::write(&path, text).map_err(Error::at("write", &path))?;
-    Ok(path)
-}
-
-fn fail_if_ended(process: &mut Process) -> Result<()> {
-    match process.exit_status()? {
-        None => Ok(()),
-        Some(status) => {
-            Err(Error::new(format!("{} ended with {status}:\n{}", process.log().display(), process.log_tail())))
-        }
+impl Launched {
+    /// Gives the directory that they run in to the control plane, with which it goes.
+    pub(crate) fn finish(self, ca_file: PathBuf, run_dir: RunDir) -> ControlPlane {
+        let Self { kubectl, server, audit_log, processes } = self;
+        let namespaces = Mutex::default();
+        ControlPlane { kubectl, server, ca_file, audit_log, external: false, namespaces, processes, run_dir }
     }
-}
-
-fn start_etcd(binaries: &Binaries, dir: &Path, port: u16, peer_port: u16) -> Result<Process> {
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
-    let data = dir.join("etcd");
-    let arguments = [
-        format!("--data-dir={}", data.display()),
-        // Nothing in it has to survive the machine.
-        "--unsafe-no-fsync".to_owned(),
-        format!("--listen-client-urls={client}"),
-        format!("--advertise-client-urls={client}"),
-        format!("--listen-peer-urls={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
-        format!("--initial-cluster=default={peer}"),
-        "--log-level=warn".to_owned(),
-    ];
-    Process::start(dir, "etcd", &binaries.program("etcd")?, arguments, &[])
-}
-
-fn start_api_server(
-    binaries: &Binaries,
-    dir: &Path,
-    authority: &Authority,
-    (private_key, public_key): &(PathBuf, PathBuf),
-    (etcd_port, port): (u16, u16),
-    audit_log: Option<&Path>,
-    more: &[&str],
-) -> Result<Process> {
-    let hosts = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
-    let (certificate, key) = authority.server("kube-apiserver", &hosts)?.write(dir, "kube-apiserver")?;
-    let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
-    let mut arguments = vec![
-        format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--secure-port={port}"),
-        // No pod has to reach it, and a machine may have no other address.
-        "--advertise-address=127.0.0.1".to_owned(),
-        "--endpoint-reconciler-type=none".to_owned(),
-        "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-        "--authorization-mode=Node,RBAC".to_owned(),
-        "--allow-privileged=true".to_owned(),
-        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        file("service-account-key-file", public_key),
-        file("service-account-signing-key-file", private_key),
-        file("client-ca-file", authority.file()),
-        file("tls-cert-file", &certificate),
-        file("tls-private-key-file", &key),
-    ];
-    if let Some(log) = audit_log {
-        let policy = dir.join("audit-policy.yaml");
-        fs::write(&policy, AUDIT_POLICY).map_err(Error::at("write", &policy))?;
-        arguments.extend([file("audit-policy-file", &policy), file("audit-log-path", log)]);
-    }
-    arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-    Process::start(dir, "kube-apiserver", &binaries.program("kube-apiserver")?, arguments, &[])
-}
-
-fn start_controller_manager(
-    binaries: &Binaries,
-    dir: &Path,
-    authority: &Authority,
-    service_account_key: &Path,
-    server: &str,
-    user: &Certified,
-) -> Result<Process> {
-    let credentials = Credentials::Certificate(user);
-    let kubeconfig = write_kubeconfig(dir, "controller-manager", server, authority.file(), &credentials)?;
-    let arguments = [
-        format!("--kubeconfig={}", kubeconfig.display()),
-        format!("--service-account-private-key-file={}", service_account_key.display()),
-        format!("--root-ca-file={}", authority.file().display()),
-        "--use-service-account-credentials=true".to_owned(),
-        "--leader-elect=false".to_owned(),
-        "--secure-port=0".to_owned(),
-        // Its own limit on itself, which makes the start of all controllers take five seconds.
-        "--kube-api-qps=1000".to_owned(),
-        "--kube-api-burst=2000".to_owned(),
-        // A test that waits for an autoscaler need not wait for the usual 15 seconds.
-        "--horizontal-pod-autoscaler-sync-period=1s".to_owned(),
-    ];
-    let program = binaries.program("kube-controller-manager")?;
-    Process::start(dir, "kube-controller-manager", &program, arguments, &[])
 }

@@ -1,7 +1,12 @@
 //! A real Kubernetes control plane for the tests: etcd, kube-apiserver and, where wanted,
 //! kube-controller-manager, on loopback, ready in about three seconds, gone when dropped.
 //!
-//! Nothing is needed but Go and Cargo: the programs are built once from Go modules and cached
+//! Or a whole cluster of one [`Node`], with pods, Services and DNS, ready in about ten seconds: containerd, kubelet,
+//! kube-proxy, kube-scheduler and CoreDNS in namespaces of the kernel that are its own, so that several run side by side
+//! and the network of the machine is never touched. Its images are made without a daemon ([`Image`]). It needs root, and
+//! Debian packages that `tests/run` installs.
+//!
+//! Nothing else is needed but Go and Cargo: the programs are built once from Go modules and cached
 //! ([`Binaries`]). These variables change where they come from:
 //!
 //! | variable | meaning |
@@ -20,12 +25,17 @@ mod balancer;
 mod berth;
 mod binaries;
 mod certificates;
+mod cgroups;
+mod components;
 mod control_plane;
 mod error;
 mod go_module;
 mod helm;
 mod http;
+mod installed;
+mod kubeconfig;
 mod kubectl;
+mod node;
 mod ports;
 mod process;
 mod redis;
@@ -43,6 +53,7 @@ pub use go_module::cache;
 pub use helm::Helm;
 pub use http::{HttpResponse, http_get};
 pub use kubectl::{Kubectl, Output};
+pub use node::{Image, Node, busybox_image, redis_image};
 pub use ports::free_ports;
 pub use process::Process;
 pub use redis::{Redis, Sentinel};

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use berth_test_cluster::{Berth, BerthOptions, Binaries, ControlPlane, ControlPlaneOptions, Error, Result, apply_crds};
+use berth_test_cluster::{
+    Berth, BerthOptions, Binaries, ControlPlane, ControlPlaneOptions, Error, Node, Result, apply_crds, busybox_image,
+    redis_image,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "\
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         ["up"] => beside("berth").and_then(|program| up(Some(program))),
         ["up", "--berth", program] => up(Some(PathBuf::from(program))),
         ["up", "--alone"] => up(None),
+        ["up", "--node", "--alone"] => node_alone(),
         ["-h" | "--help" | "help"] => {
             print!("{USAGE}");
             Ok(())
@@ -80,18 +84,34 @@ fn up(berth: Option<PathBuf>) -> Result<()> {
     }
     eprintln!("logs are in {}; Ctrl-C ends everything", cluster.dir().display());
     eprintln!("a kubectl of the same version is {}", cluster.kubectl().program().display());
-    println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+    stay_until_signal(&format!("export KUBECONFIG={}", cluster.kubeconfig().display()), berth.as_mut())
+}
+
+fn node_alone() -> Result<()> {
+    eprintln!("starting a cluster of one node");
+    let node = Node::start()?;
+    node.load(&busybox_image()?)?;
+    node.load(&redis_image()?)?;
+    eprintln!("logs are in {}; Ctrl-C ends everything", node.cluster().dir().display());
+    eprintln!("a kubectl of the same version is {}", node.kubectl().program().display());
+    stay_until_signal(&format!("export KUBECONFIG={}", node.kubectl().kubeconfig().display()), None)
+}
+
+/// Prints what a reader waits for, and stays until a signal asks for the end.
+fn stay_until_signal(ready: &str, berth: Option<&mut Berth>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|cause| Error::new(format!("cannot wait for signals: {cause}")))?;
-    runtime.block_on(stay(berth.as_mut()))
+    runtime.block_on(stay(ready, berth))
 }
 
 /// Until a signal asks for the end, or Berth has ended.
-async fn stay(mut berth: Option<&mut Berth>) -> Result<()> {
+async fn stay(ready: &str, mut berth: Option<&mut Berth>) -> Result<()> {
     let on = |kind| signal(kind).map_err(|cause| Error::new(format!("cannot wait for signals: {cause}")));
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut terminate = on(SignalKind::terminate())?;
     let mut hangup = on(SignalKind::hangup())?;
+    // Whoever reads it may send one at once.
+    println!("{ready}");
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {

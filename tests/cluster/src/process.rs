@@ -145,6 +145,17 @@ impl Process {
         self.supervisor.try_wait().map_err(|cause| Error::new(format!("cannot wait for {}: {cause}", self.name)))
     }
 
+    /// # Errors
+    /// When the program has ended, with the end of its log.
+    pub(crate) fn fail_if_ended(&mut self) -> Result<()> {
+        match self.exit_status()? {
+            None => Ok(()),
+            Some(status) => {
+                Err(Error::new(format!("{} ended with {status}:\n{}", self.log.display(), self.log_tail())))
+            }
+        }
+    }
+
     /// Sends a signal by its name without SIG, as in `TERM`; nothing happens when the program has
     /// ended already.
     ///

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::certificates::Authority;
+use crate::installed::installed;
 use crate::ports::free_ports;
 use crate::run_dir::RunDir;
 use crate::{Error, Process, Result, wait_for};
@@ -258,12 +259,7 @@ impl Sentinel {
 }
 
 fn server(dir: &Path, name: &str, arguments: &[&str]) -> Result<Process> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let program = std::env::split_paths(&paths)
-        .map(|path| path.join("redis-server"))
-        .find(|path| path.exists())
-        .ok_or_else(|| Error::new("redis-server is missing; install Debian's redis-server, or use tests/run"))?;
-    Process::start(dir, name, &program, arguments, &[])
+    Process::start(dir, name, &installed("redis-server", "redis-server")?, arguments, &[])
 }
 
 fn command(port: u16, line: &str) -> Result<String> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Error, Result};
+use crate::{Error, Result, cgroups};
 
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
@@ -35,6 +35,7 @@ impl RunDir {
                 remove_if_abandoned(&entry.path());
             }
         }
+        cgroups::remove_all_without_directory(&base);
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let path = base.join(format!("{}-{number}", process::id()));
         private_dir(&path)?;
@@ -51,6 +52,7 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
+        cgroups::remove(&self.path);
         if env::var_os("BERTH_TEST_KEEP").is_none_or(|value| value.is_empty()) {
             let _ = fs::remove_dir_all(&self.path);
         }

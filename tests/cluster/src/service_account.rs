@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::control_plane::{Credentials, write_kubeconfig};
+use crate::kubeconfig::{Credentials, write_kubeconfig};
 use crate::{ControlPlane, Result};
 
 impl ControlPlane {
