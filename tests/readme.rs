@@ -22,6 +22,8 @@ const TRIED_ELSEWHERE: &[(&str, &str, &str)] = &[
         "tests/admission/registration.rs",
         "mutatingwebhookconfiguration.admissionregistration",
     ),
+    ("berth sessions list --redis localhost:6379 --watch", "tests/sessions.rs", "\"--watch\""),
+    ("berth sessions evict --redis localhost:6379 --pod web-2", "tests/sessions.rs", "\"evict\", \"--pod\""),
     ("cargo run --release -- demo", "tests/cli.rs", "\"demo\", \"--once\""),
     (
         "berth webhook-config --url https://192.0.2.7:9443 --ca-file dev/ca.crt | kubectl apply -f -",

@@ -21,6 +21,7 @@ mod format;
 mod mutate;
 mod output;
 mod serve;
+mod sessions;
 mod validate;
 mod webhook_config;
 
@@ -49,6 +50,7 @@ enum Command {
     Explain(explain::Args),
     Mutate(mutate::Args),
     Serve(serve::Args),
+    Sessions(sessions::Args),
     Validate(validate::Args),
     WebhookConfig(webhook_config::Args),
 }
@@ -72,6 +74,7 @@ impl Cli {
             Command::Explain(args) => args.run(out),
             Command::Mutate(args) => args.run(out),
             Command::Serve(args) => args.run(out),
+            Command::Sessions(args) => args.run(out),
             Command::Validate(args) => args.run(out),
             Command::WebhookConfig(args) => args.run(out),
         }

@@ -88,6 +88,50 @@ pub enum SessionStoreSettings {
     },
 }
 
+impl SessionStoreSettings {
+    /// The store that the flags name, else the file's.
+    ///
+    /// # Errors
+    /// What is missing or wrong, and what to do.
+    pub fn new(flags: &Flags, file: &RunConfig, environment: &Environment) -> Result<Self, SettingsError> {
+        let none = SessionRedis::default();
+        let in_file = file.scaling_config.as_ref().and_then(|scaling| scaling.session_redis.as_ref());
+        let address = match (&flags.redis, in_file) {
+            (Some(address), _) => address.clone(),
+            (None, Some(redis)) => Address::parse(&redis.address)
+                .map_err(|why| SettingsError(format!("scaling_config.session_redis.address: {why}")))?,
+            (None, None) => return Ok(Self::Memory),
+        };
+        let endpoints =
+            address.endpoints().map_err(|why| SettingsError(format!("the address of the Redis, {address}: {why}")))?;
+        // What the file says of the database belongs to its own address.
+        let in_file = in_file.filter(|_| flags.redis.is_none()).unwrap_or(&none);
+        let db = in_file.db.unwrap_or(0);
+        let db = u32::try_from(db)
+            .map_err(|_| SettingsError(format!("scaling_config.session_redis.db is {db}; it must be 0 or more")))?;
+        if endpoints.topology == Topology::Cluster && endpoints.db.unwrap_or(db) != 0 {
+            return Err(SettingsError("a Redis Cluster has the database 0 alone; take the number away".into()));
+        }
+        let key_prefix = match &flags.key_prefix {
+            Some(prefix) => prefix.clone(),
+            None if in_file.key_prefix.is_empty() => DEFAULT_KEY_PREFIX.to_owned(),
+            None => in_file.key_prefix.clone(),
+        };
+        // An empty hash tag counts as none, and the keys would be spread over the Cluster.
+        if key_prefix.contains("{}") {
+            return Err(SettingsError(format!("the key prefix is {key_prefix:?}; it must not contain {{}}")));
+        }
+        let target = RedisTarget {
+            endpoints,
+            db,
+            username: flags.redis_user.clone(),
+            password: environment.redis_password.clone().filter(|password| !password.is_empty()),
+            ca: environment.redis_ca.clone(),
+        };
+        Ok(Self::Redis { target, key_prefix })
+    }
+}
+
 /// Why there are no settings: one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -119,7 +163,7 @@ impl Settings {
             listen: listen(flags, file)?,
             admin: flags.admin.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_ADMIN_PORT))),
             routing,
-            store: store(flags, file, environment)?,
+            store: SessionStoreSettings::new(flags, file, environment)?,
             sessions,
             session_header: flags.session_header.clone(),
             session_cookie: flags.session_cookie.clone(),
@@ -176,12 +220,10 @@ fn identity(flags: &Flags, file: &RunConfig, routing: &Routing) -> Result<Identi
         (None, Routing::Fixed(_)) if file.name.is_empty() => ("-", "default"),
         (None, Routing::Fixed(_)) => ("-", file.name.as_str()),
     };
-    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    if [namespace, name].iter().any(|part| part.is_empty() || !part.chars().all(valid)) {
+    Identity::new(namespace, name).ok_or_else(|| {
         let text = format!("{namespace}/{name}");
-        return Err(SettingsError(format!("{text:?} is no name of a server; give --server NAMESPACE/NAME or NAME")));
-    }
-    Ok(Identity { namespace: namespace.to_owned(), name: name.to_owned() })
+        SettingsError(format!("{text:?} is no name of a server; give --server NAMESPACE/NAME or NAME"))
+    })
 }
 
 fn listen(flags: &Flags, file: &RunConfig) -> Result<SocketAddr, SettingsError> {
@@ -196,44 +238,6 @@ fn listen(flags: &Flags, file: &RunConfig) -> Result<SocketAddr, SettingsError> 
             .map_err(|_| SettingsError(format!("host is {host:?}; it must be an IP address to listen on")))?,
     };
     Ok(SocketAddr::new(host, port("port", file.port)?.unwrap_or(DEFAULT_PORT)))
-}
-
-fn store(flags: &Flags, file: &RunConfig, environment: &Environment) -> Result<SessionStoreSettings, SettingsError> {
-    let none = SessionRedis::default();
-    let in_file = file.scaling_config.as_ref().and_then(|scaling| scaling.session_redis.as_ref());
-    let address = match (&flags.redis, in_file) {
-        (Some(address), _) => address.clone(),
-        (None, Some(redis)) => Address::parse(&redis.address)
-            .map_err(|why| SettingsError(format!("scaling_config.session_redis.address: {why}")))?,
-        (None, None) => return Ok(SessionStoreSettings::Memory),
-    };
-    let endpoints =
-        address.endpoints().map_err(|why| SettingsError(format!("the address of the Redis, {address}: {why}")))?;
-    // What the file says of the database belongs to its own address.
-    let in_file = in_file.filter(|_| flags.redis.is_none()).unwrap_or(&none);
-    let db = in_file.db.unwrap_or(0);
-    let db = u32::try_from(db)
-        .map_err(|_| SettingsError(format!("scaling_config.session_redis.db is {db}; it must be 0 or more")))?;
-    if endpoints.topology == Topology::Cluster && endpoints.db.unwrap_or(db) != 0 {
-        return Err(SettingsError("a Redis Cluster has the database 0 alone; take the number away".into()));
-    }
-    let key_prefix = match &flags.key_prefix {
-        Some(prefix) => prefix.clone(),
-        None if in_file.key_prefix.is_empty() => DEFAULT_KEY_PREFIX.to_owned(),
-        None => in_file.key_prefix.clone(),
-    };
-    // An empty hash tag counts as none, and the keys would be spread over the Cluster.
-    if key_prefix.contains("{}") {
-        return Err(SettingsError(format!("the key prefix is {key_prefix:?}; it must not contain {{}}")));
-    }
-    let target = RedisTarget {
-        endpoints,
-        db,
-        username: flags.redis_user.clone(),
-        password: environment.redis_password.clone().filter(|password| !password.is_empty()),
-        ca: environment.redis_ca.clone(),
-    };
-    Ok(SessionStoreSettings::Redis { target, key_prefix })
 }
 
 /// 0 is what ToolHive writes for a port that is not set.

@@ -13,6 +13,18 @@ pub struct Identity {
     pub name: String,
 }
 
+impl Identity {
+    /// The server of this namespace and name; `None` where one of them is none: letters, digits, `-`, `.` and `_`, at
+    /// least one.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Option<Self> {
+        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        let is_name = |text: &str| !text.is_empty() && text.chars().all(valid);
+        let both = is_name(namespace) && is_name(name);
+        both.then(|| Self { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

@@ -19,4 +19,4 @@ pub use id::{Hasher, Identity, PathTag, SessionKey};
 pub use pin::{Counts, Found, Pin, PinMode, PinOutcome, UnpinReason};
 pub use record::Shown;
 pub use sessions::{InUse, Readiness, SessionSettings, Sessions, Statistics};
-pub use store::redis::{DEFAULT_KEY_PREFIX, Inspector, RedisTarget, StoredSession};
+pub use store::redis::{DEFAULT_KEY_PREFIX, InspectError, Inspector, RedisTarget, StoredSession};

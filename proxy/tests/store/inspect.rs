@@ -42,8 +42,7 @@ fn sessions_are_listed_and_evicted() {
         assert_eq!(record.backend_url, "http://web-1.mcp-web-headless.team.svc.cluster.local:8080");
         assert!(seven.expires_in.unwrap() > Duration::from_secs(7100));
 
-        assert!(inspector.evict(&web, key).await.unwrap());
-        assert!(!inspector.evict(&web, key).await.unwrap(), "once");
+        assert!(inspector.evict(&web, seven).await.unwrap());
         assert!(inspector.session(&web, key).await.unwrap().is_none());
     });
     wait("an eviction that the replica hears of", || a.sessions.find_cached(&a.key("7")).is_none());
@@ -60,8 +59,9 @@ fn an_unreadable_record_is_shown_as_such_and_can_be_evicted() {
     let web = Identity { namespace: "team".into(), name: "web".into() };
     a.wait(async {
         let mut inspector = Inspector::connect(&target(&redis.address()), DEFAULT_KEY_PREFIX).await.unwrap();
-        assert_eq!(inspector.session(&web, key).await.unwrap().unwrap().record, None);
-        assert!(inspector.evict(&web, key).await.unwrap());
+        let session = inspector.session(&web, key).await.unwrap().unwrap();
+        assert_eq!(session.record, None);
+        assert!(inspector.evict(&web, &session).await.unwrap());
         assert!(inspector.session(&web, key).await.unwrap().is_none());
     });
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use redis::{FromRedisValue, RedisResult};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult};
 
 use super::keys::Keys;
 use super::link::Connection;
@@ -20,6 +20,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Elements that one command looks at.
 const COUNT: usize = 1000;
 
+/// Session keys and records, as they come.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One session as the store has it. No session id is in it: the store has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSession {
@@ -29,6 +32,43 @@ pub struct StoredSession {
     pub record: Option<Shown>,
     /// How long it lives if nobody uses it; `None` where it has expired, or nothing is known of that.
     pub expires_in: Option<Duration>,
+}
+
+/// Why the store cannot be looked at, as the end of a sentence that starts with its address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InspectError {
+    /// There is no answer.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// There is one, and it is not Redis's.
+    #[error("does not answer as a Redis does: {0}")]
+    NoRedis(String),
+    /// The user, the password, or what the user may do.
+    #[error("lets nobody in with these credentials: {0}")]
+    Unauthorised(String),
+    /// A key of ours is of another type.
+    #[error("has something other than sessions at {0}")]
+    OtherData(String),
+    /// Each node of a Cluster knows its own keys alone.
+    #[error("is a Cluster, which cannot tell what servers have sessions there")]
+    ManyNodes,
+    /// It refuses for another reason.
+    #[error("cannot answer now: {0}")]
+    Refused(String),
+}
+
+impl From<&RedisError> for InspectError {
+    fn from(error: &RedisError) -> Self {
+        let text = describe(error);
+        match (error.kind(), error.code()) {
+            (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) | (ErrorKind::AuthenticationFailed, _) => {
+                Self::Unauthorised(text)
+            }
+            (ErrorKind::Parse | ErrorKind::RESP3NotSupported, _) => Self::NoRedis(text),
+            (_, Some(_)) => Self::Refused(text),
+            _ => Self::Unreachable(text),
+        }
+    }
 }
 
 /// Reads and removes pins of any server.
@@ -48,10 +88,10 @@ impl Inspector {
     /// Connects.
     ///
     /// # Errors
-    /// Why not, as the end of a sentence about the store.
-    pub async fn connect(target: &RedisTarget, key_prefix: &str) -> Result<Self, String> {
+    /// Why not.
+    pub async fn connect(target: &RedisTarget, key_prefix: &str) -> Result<Self, InspectError> {
         let connect = tokio::time::timeout(CONNECT, target.connect()).await;
-        let pair = connect.map_err(|_| "it does not answer in time".to_owned())?.map_err(|error| describe(&error))?;
+        let pair = connect.map_err(|_| silent())?.map_err(|error| InspectError::from(&error))?;
         let in_cluster = target.endpoints.topology == Topology::Cluster;
         Ok(Self { connection: pair.write, key_prefix: key_prefix.to_owned(), in_cluster })
     }
@@ -59,10 +99,10 @@ impl Inspector {
     /// The servers that have sessions there, sorted.
     ///
     /// # Errors
-    /// Why they cannot be told. In a Cluster they never can: each node knows its own keys alone.
-    pub async fn servers(&mut self) -> Result<Vec<Identity>, String> {
+    /// Why they cannot be told; in a Cluster they never can.
+    pub async fn servers(&mut self) -> Result<Vec<Identity>, InspectError> {
         if self.in_cluster {
-            return Err("a Redis Cluster cannot tell its servers; name one as NAMESPACE/NAME".to_owned());
+            return Err(InspectError::ManyNodes);
         }
         let pattern = format!("{}*:pins", escape(&self.key_prefix));
         let mut found = Vec::new();
@@ -70,8 +110,10 @@ impl Inspector {
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(COUNT);
-            let (next, keys): (u64, Vec<String>) = ask(scan.query_async(&mut self.connection)).await?;
-            found.extend(keys.iter().filter_map(|key| Keys::server_of(&self.key_prefix, key)));
+            // As bytes: somebody else's keys need not be text.
+            let (next, keys): (u64, Vec<Vec<u8>>) = ask(&pattern, scan.query_async(&mut self.connection)).await?;
+            let keys = keys.iter().filter_map(|key| str::from_utf8(key).ok());
+            found.extend(keys.filter_map(|key| Keys::server_of(&self.key_prefix, key)));
             cursor = next;
             if cursor == 0 {
                 break;
@@ -86,22 +128,26 @@ impl Inspector {
     ///
     /// # Errors
     /// Why they cannot be told.
-    pub async fn sessions(&mut self, server: &Identity, cursor: u64) -> Result<(Vec<StoredSession>, u64), String> {
+    pub async fn sessions(
+        &mut self,
+        server: &Identity,
+        cursor: u64,
+    ) -> Result<(Vec<StoredSession>, u64), InspectError> {
         let keys = Keys::new(&self.key_prefix, server);
         let mut scan = redis::cmd("HSCAN");
         scan.arg(&keys.pins).arg(cursor).arg("COUNT").arg(COUNT);
-        let (next, pairs): (u64, Vec<(String, Vec<u8>)>) = ask(scan.query_async(&mut self.connection)).await?;
+        let (next, pairs): (u64, Pairs) = ask(&keys.pins, scan.query_async(&mut self.connection)).await?;
         let mut sessions = Vec::with_capacity(pairs.len());
         let mut scores = redis::pipe();
         for (hex, text) in &pairs {
-            let Some(key) = SessionKey::from_hex(hex) else { continue };
+            let Some(key) = str::from_utf8(hex).ok().and_then(SessionKey::from_hex) else { continue };
             let record = record::show(text);
             let pod = record.as_ref().map_or("", |record| &record.pod);
             scores.cmd("ZSCORE").arg(keys.pod(pod)).arg(hex);
             sessions.push(StoredSession { key, record, expires_in: None });
         }
         if !sessions.is_empty() {
-            let scores: Vec<Option<f64>> = ask(scores.query_async(&mut self.connection)).await?;
+            let scores: Vec<Option<f64>> = ask(&keys.pod_prefix, scores.query_async(&mut self.connection)).await?;
             let now = unix_millis();
             for (session, score) in sessions.iter_mut().zip(scores) {
                 session.expires_in = score.filter(|score| *score > now as f64).map(|score| {
@@ -117,41 +163,49 @@ impl Inspector {
     ///
     /// # Errors
     /// Why it cannot be told.
-    pub async fn session(&mut self, server: &Identity, key: SessionKey) -> Result<Option<StoredSession>, String> {
+    pub async fn session(&mut self, server: &Identity, key: SessionKey) -> Result<Option<StoredSession>, InspectError> {
         let keys = Keys::new(&self.key_prefix, server);
         let hex = key.to_hex();
         let mut get = redis::cmd("HGET");
         get.arg(&keys.pins).arg(&hex);
-        let Some(text) = ask::<Option<Vec<u8>>>(get.query_async(&mut self.connection)).await? else { return Ok(None) };
+        let text: Option<Vec<u8>> = ask(&keys.pins, get.query_async(&mut self.connection)).await?;
+        let Some(text) = text else { return Ok(None) };
         let record = record::show(&text);
+        let set = keys.pod(record.as_ref().map_or("", |record| &record.pod));
         let mut score = redis::cmd("ZSCORE");
-        score.arg(keys.pod(record.as_ref().map_or("", |record| &record.pod))).arg(&hex);
-        let score: Option<f64> = ask(score.query_async(&mut self.connection)).await?;
+        score.arg(&set).arg(&hex);
+        let score: Option<f64> = ask(&set, score.query_async(&mut self.connection)).await?;
         let left = score.map(|score| Duration::from_millis((score as u64).saturating_sub(unix_millis())));
         Ok(Some(StoredSession { key, record, expires_in: left.filter(|left| !left.is_zero()) }))
     }
 
-    /// Unpins a session; all replicas hear of it within a second, and its client starts anew. Whether there was one.
+    /// Unpins a session; all replicas hear of it within a second, and its client starts anew. False where it was pinned to
+    /// another pod after it was seen, and stays.
     ///
     /// # Errors
     /// Why it cannot be done.
-    pub async fn evict(&mut self, server: &Identity, key: SessionKey) -> Result<bool, String> {
-        let Some(session) = self.session(server, key).await? else { return Ok(false) };
+    pub async fn evict(&self, server: &Identity, session: &StoredSession) -> Result<bool, InspectError> {
         let keys = Keys::new(&self.key_prefix, server);
         let mut call = scripts::UNPIN.prepare_invoke();
         call.key(&keys.pins).key(&keys.state).key(&keys.gone);
-        let pod = session.record.map(|record| record.pod).unwrap_or_default();
-        call.arg(key.to_hex()).arg(pod).arg(&keys.pod_prefix).arg(TOMBSTONES);
-        let removed: i64 = ask(call.invoke_async(&mut self.connection)).await?;
+        let pod = session.record.as_ref().map_or("", |record| &record.pod);
+        call.arg(session.key.to_hex()).arg(pod).arg(&keys.pod_prefix).arg(TOMBSTONES);
+        let removed: i64 = ask(&keys.pins, call.invoke_async(&mut self.connection.clone())).await?;
         Ok(removed == 1)
     }
 }
 
-async fn ask<T: FromRedisValue>(command: impl Future<Output = RedisResult<T>>) -> Result<T, String> {
+/// The answer to a command that is about this key.
+async fn ask<T: FromRedisValue>(key: &str, command: impl Future<Output = RedisResult<T>>) -> Result<T, InspectError> {
     match tokio::time::timeout(WRITE, command).await {
-        Ok(reply) => reply.map_err(|error| describe(&error)),
-        Err(_) => Err("it does not answer in time".to_owned()),
+        Ok(Err(error)) if error.code() == Some("WRONGTYPE") => Err(InspectError::OtherData(key.to_owned())),
+        Ok(reply) => reply.map_err(|error| InspectError::from(&error)),
+        Err(_) => Err(silent()),
     }
+}
+
+fn silent() -> InspectError {
+    InspectError::Unreachable("it does not answer in time".to_owned())
 }
 
 /// As a glob pattern of Redis that matches this text alone.

@@ -43,7 +43,8 @@ impl Keys {
     pub(super) fn server_of(prefix: &str, pins: &str) -> Option<Identity> {
         let (server, _) = pins.strip_prefix(prefix)?.split_once("/{")?;
         let (namespace, name) = server.split_once('/')?;
-        let identity = Identity { namespace: namespace.to_owned(), name: name.to_owned() };
+        // Whoever writes to a Redis may name keys as he likes, also to deceive a terminal.
+        let identity = Identity::new(namespace, name)?;
         (Self::new(prefix, &identity).pins == pins).then_some(identity)
     }
 

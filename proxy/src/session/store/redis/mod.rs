@@ -24,7 +24,7 @@ mod link;
 mod scripts;
 mod upkeep;
 
-pub use inspect::{Inspector, StoredSession};
+pub use inspect::{InspectError, Inspector, StoredSession};
 pub use keys::DEFAULT_KEY_PREFIX;
 pub use link::RedisTarget;
 pub(in crate::session) use upkeep::{Adopted, Poll};
