@@ -388,7 +388,7 @@ fn toolhive_resources(_: &Context, ns: &Namespace) -> Result<(), Failed> {
     assert_eq!(ns.kubectl.get_json("mcpservers.v1alpha1.toolhive.stacklok.dev/full")?["spec"], spec);
 
     ns.kubectl.apply_yaml(&mcpserver("least", json!({"image": "example"})).to_string())?.ok()?;
-    let defaults = json!({"image": "example", "transport": "stdio", "proxyPort": 8080});
+    let defaults = json!({"image": "example", "transport": "stdio"});
     assert_eq!(ns.kubectl.get_json("mcpserver/least")?["spec"], defaults);
 
     let spec = json!({
