@@ -1,12 +1,13 @@
 //! Names that are derived from a custom resource's: valid wherever its own is, and different for different resources.
 //!
 //! Each is the resource's name between its prefix and suffix. Where that is too long, has dots where Kubernetes takes
-//! none, or could be the name of another resource's object, the name is cut and ends in a hash of the whole.
+//! none, or could be the name of another resource's object, the name is cut and ends in a hash of the whole. The controller
+//! builds by these names, and the webhook looks for them.
 
 use ring::digest::{SHA256, digest as sha};
 use serde_json::Value;
 
-use crate::policy::is_dns_label;
+use super::is_dns_label;
 
 /// A StatefulSet's pods carry its name and a hash in a label of 63 characters, and their own names in DNS.
 const STATEFUL_SET_MAX: usize = 52;
@@ -14,8 +15,6 @@ const STATEFUL_SET_MAX: usize = 52;
 const LABEL_MAX: usize = 63;
 /// What any other name may have.
 const NAME_MAX: usize = 253;
-/// What a ReplicaSet appends to a Deployment's name.
-const DEPLOYMENT_MAX: usize = NAME_MAX - 11;
 
 const HASH_CHARS: usize = 10;
 /// Without vowels, and without digits that look like one, so that no word comes of it; as Kubernetes itself does.
@@ -27,7 +26,8 @@ const HEADLESS_SUFFIX: &str = "-headless";
 /// The Deployment of either kind.
 #[must_use]
 pub fn deployment(cr: &str) -> String {
-    derive("", cr, "", DEPLOYMENT_MAX, Form::Subdomain)
+    // More would be taken, with a warning: pods are called by it, and their host names have no dots.
+    derive("", cr, "", LABEL_MAX, Form::Label)
 }
 
 /// The StatefulSet of an MCPServer's pods.
@@ -80,12 +80,12 @@ pub fn vmcp_config(cr: &str) -> String {
 
 /// The name as the value of a label.
 #[must_use]
-pub(super) fn label_value(cr: &str) -> String {
+pub(crate) fn label_value(cr: &str) -> String {
     derive("", cr, "", LABEL_MAX, Form::Subdomain)
 }
 
 /// 32 hexadecimal digits that stand for a value; the order of keys does not count.
-pub(super) fn digest(value: &Value) -> String {
+pub(crate) fn digest(value: &Value) -> String {
     // Sorted here and not only by serde_json's own map, which any crate of the build could switch to insertion order.
     let mut sorted = value.clone();
     sorted.sort_all_objects();

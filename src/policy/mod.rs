@@ -5,6 +5,7 @@
 
 mod annotations;
 mod custom_resource;
+pub mod derived;
 mod fields;
 mod json;
 mod metadata;

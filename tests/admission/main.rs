@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
 
 mod alone;
+mod built;
 mod bystanders;
 mod client;
 mod cluster;
@@ -37,6 +38,7 @@ type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 /// The files with trials.
 #[rustfmt::skip] // one a line: several people add to it at a time
 const SUBJECTS: &[Subject] = &[
+    built::trials,
     bystanders::trials,
     cluster::trials,
     command_line::trials,

@@ -11,7 +11,7 @@ type Named = (&'static str, String, usize);
 
 fn of_mcp_server(cr: &str) -> Vec<Named> {
     let mut all = vec![
-        ("Deployment", names::deployment(cr), 242),
+        ("Deployment", names::deployment(cr), 63),
         ("StatefulSet", names::stateful_set(cr), 52),
         ("ConfigMap", names::run_config(cr), 253),
     ];
@@ -21,7 +21,7 @@ fn of_mcp_server(cr: &str) -> Vec<Named> {
 
 fn of_virtual_mcp_server(cr: &str) -> Vec<Named> {
     vec![
-        ("Deployment", names::deployment(cr), 242),
+        ("Deployment", names::deployment(cr), 63),
         ("Service", names::vmcp_service(cr), 63),
         ("ConfigMap", names::vmcp_config(cr), 253),
     ]
@@ -37,7 +37,7 @@ fn check(cr: &str) {
         assert!(name.len() <= max, "{kind} {name}");
         let valid = match kind {
             "Service" => is_label(&name) && name.starts_with(|c: char| c.is_ascii_lowercase()),
-            "StatefulSet" => is_label(&name),
+            "StatefulSet" | "Deployment" => is_label(&name),
             _ => name.split('.').all(is_label),
         };
         assert!(valid, "{kind} {name}");

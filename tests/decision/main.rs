@@ -4,6 +4,7 @@
 
 mod annotated;
 mod beside_toolhive;
+mod built;
 mod odd_reviews;
 mod owned;
 mod properties;

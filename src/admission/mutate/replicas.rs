@@ -6,7 +6,7 @@ use crate::admission::draft::Draft;
 use crate::admission::review::Operation;
 use crate::admission::workload::Workload;
 use crate::admission::write::Write;
-use crate::policy::{Resolved, Role, names};
+use crate::policy::{Resolved, Role, Transport, names};
 
 const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
@@ -16,6 +16,8 @@ pub(super) fn apply(write: &Write<'_, '_>, resolved: &Resolved<'_>, draft: &mut 
     match (write.operation, resolved.role, &write.old) {
         // The count of an MCPServer's StatefulSet is its writer's.
         (_, Role::McpServerBackend, _) => {}
+        // The resource got past the webhook: its count would be refused, and its controller asks for a safe one.
+        (Operation::Create, role, _) if role.is_owned() && is_unsafe(resolved, wanted) && asks_for_one(&write.new) => {}
         (Operation::Create, _, _) => set(&write.new, wanted, draft),
         (Operation::Update, Role::Annotated, Some(old)) => {
             if is_policy_change(write, wanted) && !is_rollback(&write.new, old) {
@@ -43,6 +45,15 @@ fn set(new: &Workload<'_>, count: i64, draft: &mut Draft) {
     if new.spec.replicas != Some(count) {
         draft.set(&REPLICAS, json!(count));
     }
+}
+
+fn is_unsafe(resolved: &Resolved<'_>, count: i64) -> bool {
+    let policy = &resolved.parsed.policy;
+    count > 1 && (!policy.storage.is_shared() || policy.transport == Transport::Stdio)
+}
+
+fn asks_for_one(new: &Workload<'_>) -> bool {
+    new.spec.replicas.is_some_and(|count| count <= 1)
 }
 
 /// Whether the annotation says another count than the old object's did, if that was Berth's at all.

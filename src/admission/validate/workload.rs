@@ -11,7 +11,7 @@ use crate::admission::verdict::Verdict;
 use crate::admission::workload::{Interrupt, Workload, unreadable};
 use crate::admission::write::Write;
 use crate::policy::{
-    CodeWord, CustomResource, Metadata, Parsed, Problem, Resolved, Role, WorkloadKind, annotation_path, names,
+    CodeWord, CustomResource, Metadata, Parsed, Problem, Resolved, Role, WorkloadKind, annotation_path, derived, names,
 };
 
 /// Judges a write of a workload.
@@ -103,7 +103,7 @@ fn service_name_warning(kind: WorkloadKind, workload: &Workload<'_>, resolved: &
     let of_form = |name: &str| {
         name.strip_prefix("mcp-").and_then(|rest| rest.strip_suffix("-headless")).is_some_and(|n| !n.is_empty())
     };
-    let expected = |owner: &Metadata| format!("mcp-{}-headless", owner.name);
+    let expected = |owner: &Metadata| derived::headless_service(&owner.name);
     let (right, expected) = match resolved.owner {
         Some(owner) => (name == expected(&owner.meta), expected(&owner.meta)),
         None => (of_form(name), expected(&workload.metadata)),

@@ -11,13 +11,13 @@ mod environment;
 mod fields;
 mod mcp_server;
 mod metadata;
-pub mod names;
 mod pod_template;
 mod refusal;
 mod resource;
 mod services;
 mod virtual_mcp_server;
 
+pub use crate::policy::derived as names;
 pub use conditions::Condition;
 pub use refusal::Reason;
 
