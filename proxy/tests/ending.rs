@@ -6,7 +6,11 @@ mod support;
 use std::time::Duration;
 
 use berth_proxy::drain::Pauses;
-use support::{CALL, Client, INITIALIZE, Pod, Replica};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use support::{CALL, Client, INITIALIZE, PATIENCE, Pod, Replica};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_ends_serves_on_until_balancers_know_it() {
@@ -74,4 +78,78 @@ async fn what_is_under_way_finishes() {
     assert_eq!(client.reply().await.unwrap().status, 200);
     tokio::time::timeout(Duration::from_secs(3), ending).await.expect("nothing is left to wait for").unwrap();
     assert_eq!(pod.seen()[0].body, "0123456789");
+}
+
+/// A frame of HTTP/2: its type, its flags, and what it carries.
+async fn frame(stream: &mut TcpStream) -> std::io::Result<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await?;
+    let [a, b, c, kind, flags, ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    stream.read_exact(&mut payload).await?;
+    Ok((kind, flags, payload))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http2_clients_are_told_to_go_away() {
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    const ACK: u8 = 1;
+    let pod = Pod::start("a").await;
+    let mut replica = Replica::default();
+    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(20) };
+    let proxy = replica.start(&[pod.url()]).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // The server's settings: it is there.
+    frame(&mut stream).await.unwrap();
+    let ending = tokio::spawn(proxy.drain());
+    let mut codes = Vec::new();
+    let told = async {
+        while let Ok((kind, flags, payload)) = frame(&mut stream).await {
+            match kind {
+                GOAWAY => codes.push(payload[4..8].to_vec()),
+                PING if flags & ACK == 0 => {
+                    stream.write_all(&[0, 0, 8, PING, ACK, 0, 0, 0, 0]).await.unwrap();
+                    stream.write_all(&payload).await.unwrap();
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the connection ends");
+    assert!(!codes.is_empty() && codes.iter().all(|code| *code == [0; 4]), "gone without an error: {codes:?}");
+    tokio::time::timeout(PATIENCE, ending).await.expect("nothing is left to wait for").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_stream_ends_between_two_events_and_its_connection_after_it() {
+    let pod = Pod::start("a").await;
+    let mut replica = Replica::default();
+    replica.settings.pauses = Pauses { lame_duck: Duration::from_millis(500), drain: Duration::from_secs(1) };
+    let proxy = replica.start(&[pod.url()]).await;
+    let id = Client::connect(proxy.address).await.post(None, INITIALIZE).await.session();
+    let stream = TcpStream::connect(proxy.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<bytes::Bytes>>(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let connection = tokio::spawn(connection);
+    let get = |path: &str| {
+        let request = http::Request::get(format!("http://example.test{path}")).header("mcp-session-id", &id);
+        request.body(Empty::new()).unwrap()
+    };
+    let mut body = sender.send_request(get("/ticks")).await.unwrap().into_body();
+    let ending = tokio::spawn(proxy.drain());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(sender.send_request(get("/x")).await.unwrap().status(), 200, "served during the pause");
+    let mut text = String::new();
+    while let Some(frame) = body.frame().await {
+        let data = frame.expect("a stream that ends as a whole one").into_data().unwrap();
+        text.push_str(std::str::from_utf8(&data).unwrap());
+    }
+    assert!(text.starts_with("id: 1\ndata: 1\n\n") && text.ends_with("\n\n"), "{text}");
+    drop(sender);
+    tokio::time::timeout(PATIENCE, connection).await.unwrap().unwrap().expect("no error at its end");
+    tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
 }

@@ -1,21 +1,35 @@
 //! The routing table against a model: two replicas, a store, and pods that come and go. Whatever happens, a request of a
 //! living session goes to its pod, or is told to come again; never elsewhere, and it is never told that the session ended.
+//! And the table is of use: what can be known is said, and nobody is put off without a reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests assert, too")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_proxy::route::{Action, Facts, Kind, Known, Peek, Source, Standing, decide};
+use berth_proxy::route::{Action, Facts, Kind, Known, Peek, Source, Standing, Why, decide};
 use proptest::prelude::*;
 
 type Session = u8;
 type Pod = u8;
+
+/// A request of a client.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    session: Session,
+    source: Source,
+    kind: Kind,
+    initialize: bool,
+}
 
 #[derive(Clone, Debug)]
 enum Step {
     /// A client starts a session through a replica.
     Start { replica: usize, session: Session, pod: Pod },
     /// A client goes on with one.
-    Request { replica: usize, session: Session, source: Source, kind: Kind, peek: bool },
+    Request { replica: usize, request: Request },
+    /// A client ends one; the other replica has not heard of it yet.
+    Delete { replica: usize, session: Session },
+    /// A replica hears what was deleted.
+    Hear { replica: usize },
     /// A replica's cache is full.
     Evict { replica: usize, session: Session },
     /// A replica asks DNS; the answer is good or not.
@@ -26,6 +40,10 @@ enum Step {
     Leave(Pod),
     /// The store can be reached, or not.
     Store(bool),
+    /// The store forgets everything.
+    Lose,
+    /// A replica writes back what it remembers; when both have, nothing is in doubt any more.
+    WriteBack { replica: usize },
 }
 
 #[derive(Default)]
@@ -34,12 +52,16 @@ struct Replica {
     /// The last good DNS answer, and when it was asked for.
     pods: BTreeSet<Pod>,
     asked_at: usize,
+    has_written_back: bool,
 }
 
 struct World {
     replicas: [Replica; 2],
     store: BTreeMap<Session, Pod>,
+    deleted: BTreeSet<Session>,
     store_up: bool,
+    /// Whether what the store does not have may be written back.
+    in_doubt: bool,
     dns_up: bool,
     pods: BTreeSet<Pod>,
     /// Sessions that live, by the pod that holds them.
@@ -54,7 +76,9 @@ impl World {
         Self {
             replicas: [replica(), replica()],
             store: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             store_up: true,
+            in_doubt: false,
             dns_up: true,
             pods: pods.clone(),
             living: BTreeMap::new(),
@@ -88,7 +112,8 @@ impl World {
     }
 
     /// Obeys the table until it comes to an end.
-    fn request(&mut self, replica: usize, session: Session, source: Source, kind: Kind, peek: bool) -> Action<Pod> {
+    fn route(&mut self, replica: usize, request: Request) -> Action<Pod> {
+        let Request { session, source, kind, initialize } = request;
         let cached = self.replicas[replica].cache.get(&session).copied();
         let known = cached.map_or(Known::NotCached, Known::Cached);
         let standing = cached.map_or(Standing::Present, |pod| self.standing(replica, pod));
@@ -96,10 +121,10 @@ impl World {
         for _ in 0..4 {
             match decide(&facts) {
                 Action::LookUp => {
-                    let stored = self.store.get(&session).copied();
-                    facts.known = match (self.store_up, stored) {
+                    facts.known = match (self.store_up, self.store.get(&session).copied()) {
                         (false, _) => Known::StoreUnavailable,
                         (true, Some(pod)) => Known::Stored(pod),
+                        (true, None) if self.in_doubt => Known::StoreUnavailable,
                         (true, None) => Known::Unknown,
                     };
                     if let Known::Stored(pod) = facts.known {
@@ -107,7 +132,7 @@ impl World {
                         facts.standing = self.standing(replica, pod);
                     }
                 }
-                Action::Peek => facts.peek = if peek { Peek::Initialize } else { Peek::Other },
+                Action::Peek => facts.peek = if initialize { Peek::Initialize } else { Peek::Other },
                 end => return end,
             }
         }
@@ -121,30 +146,90 @@ impl World {
         }
     }
 
+    fn pin(&mut self, replica: usize, session: Session, pod: Pod) {
+        self.store.insert(session, pod);
+        self.deleted.remove(&session);
+        self.forget(session);
+        self.replicas[replica].cache.insert(session, pod);
+        self.living.insert(session, pod);
+    }
+
+    fn request(&mut self, replica: usize, request: Request) {
+        let session = request.session;
+        let cached = self.replicas[replica].cache.get(&session).copied();
+        let stored = self.store.get(&session).copied().filter(|_| self.store_up);
+        let holder = self.living.get(&session).copied();
+        let dns_up = self.dns_up;
+        let action = self.route(replica, request);
+        let context = format!("{request:?}, cached {cached:?}, stored {stored:?}, living {holder:?}: {action:?}");
+        // Before all: a living session.
+        if let Some(holder) = holder {
+            match action {
+                Action::Forward(pod) => assert_eq!(pod, holder, "{context}"),
+                Action::Unavailable(_) => {}
+                _ => panic!("{context}"),
+            }
+        }
+        // And each row for what it says.
+        let pinned = cached.or(stored);
+        match (pinned, action) {
+            (Some(pin), Action::Forward(pod)) => {
+                assert_eq!(pin, pod, "{context}");
+                assert!(self.replicas[replica].pods.contains(&pod), "not in the last good answer: {context}");
+            }
+            (Some(pin), Action::UnpinAndNotFound(pod)) => {
+                assert_eq!(pin, pod, "{context}");
+                assert!(dns_up && !self.pods.contains(&pod), "unpinned without proof: {context}");
+                self.store.remove(&session);
+                self.forget(session);
+            }
+            (Some(pin), Action::Unavailable(Why::PodUnproven)) => {
+                assert!(!dns_up && !self.replicas[replica].pods.contains(&pin), "{context}");
+            }
+            (None, Action::Unavailable(Why::Store)) => assert!(!self.store_up || self.in_doubt, "{context}"),
+            (None, action) => {
+                assert!(self.store_up && !self.in_doubt, "{context}");
+                let starts_anew = request.source == Source::Header && request.kind == Kind::Post && request.initialize;
+                match action {
+                    Action::Claim => {
+                        assert!(request.source.is_named(), "{context}");
+                        // SET NX: the first wins.
+                        let pod = self.replicas[replica].pods.intersection(&self.pods).next().copied();
+                        if let Some(pod) = pod {
+                            self.pin(replica, session, pod);
+                        }
+                    }
+                    Action::PlaceAnew => assert!(starts_anew, "{context}"),
+                    Action::SessionNotFound => assert!(!starts_anew && !request.source.is_named(), "{context}"),
+                    _ => panic!("{context}"),
+                }
+            }
+            (Some(_), _) => panic!("{context}"),
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Start { replica, session, pod } => {
                 // A server chooses ids that it never used; write before reveal: only a stored session is shown.
                 let fresh = !self.living.contains_key(&session) && !self.store.contains_key(&session);
                 if fresh && self.store_up && self.pods.contains(&pod) {
-                    self.store.insert(session, pod);
-                    self.forget(session);
-                    self.replicas[replica].cache.insert(session, pod);
-                    self.living.insert(session, pod);
+                    self.pin(replica, session, pod);
                 }
             }
-            Step::Request { replica, session, source, kind, peek } => {
-                let action = self.request(replica, session, source, kind, peek);
-                match (self.living.get(&session), action) {
-                    (Some(holder), Action::Forward(pod)) => assert_eq!(pod, *holder),
-                    (Some(_), Action::Unavailable(_)) => {}
-                    (Some(_), other) => panic!("a living session: {other:?}"),
-                    (None, Action::UnpinAndNotFound(pod)) => {
-                        assert!(!self.pods.contains(&pod), "unpinned from a pod that is there");
-                        self.store.remove(&session);
-                        self.forget(session);
+            Step::Request { replica, request } => self.request(replica, request),
+            Step::Delete { replica, session } => {
+                if self.store_up && self.store.remove(&session).is_some() {
+                    self.living.remove(&session);
+                    self.deleted.insert(session);
+                    self.replicas[replica].cache.remove(&session);
+                }
+            }
+            Step::Hear { replica } => {
+                if self.store_up {
+                    for session in &self.deleted {
+                        self.replicas[replica].cache.remove(session);
                     }
-                    (None, _) => {}
                 }
             }
             Step::Evict { replica, session } => {
@@ -159,6 +244,30 @@ impl World {
                 self.living.retain(|_, holder| *holder != pod);
             }
             Step::Store(up) => self.store_up = up,
+            Step::Lose => {
+                self.store.clear();
+                self.in_doubt = true;
+                for replica in &mut self.replicas {
+                    replica.has_written_back = false;
+                }
+            }
+            Step::WriteBack { replica } => {
+                if !self.in_doubt || !self.store_up {
+                    return;
+                }
+                for (session, pod) in self.replicas[replica].cache.clone() {
+                    if !self.deleted.contains(&session) {
+                        self.store.entry(session).or_insert(pod);
+                    }
+                }
+                self.replicas[replica].has_written_back = true;
+                if self.replicas.iter().all(|replica| replica.has_written_back) {
+                    self.in_doubt = false;
+                    // What nobody remembered is lost.
+                    let store = &self.store;
+                    self.living.retain(|session, _| store.contains_key(session));
+                }
+            }
         }
     }
 }
@@ -169,21 +278,27 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Source::Header), 1 => Just(Source::Query), 1 => Just(Source::NamedHeader), 1 => Just(Source::NamedCookie)
     ];
     let kind = prop_oneof![Just(Kind::Get), Just(Kind::Post), Just(Kind::Delete), Just(Kind::Other)];
+    let request = (session.clone(), source, kind, any::<bool>())
+        .prop_map(|(session, source, kind, initialize)| Request { session, source, kind, initialize });
     prop_oneof![
-        4 => (replica.clone(), session.clone(), pod.clone())
+        6 => (replica.clone(), session.clone(), pod.clone())
             .prop_map(|(replica, session, pod)| Step::Start { replica, session, pod }),
-        8 => (replica.clone(), session.clone(), source, kind, any::<bool>()).prop_map(
-            |(replica, session, source, kind, peek)| Step::Request { replica, session, source, kind, peek }
-        ),
+        12 => (replica.clone(), request).prop_map(|(replica, request)| Step::Request { replica, request }),
+        2 => (replica.clone(), session.clone()).prop_map(|(replica, session)| Step::Delete { replica, session }),
+        2 => replica.clone().prop_map(|replica| Step::Hear { replica }),
         2 => (replica.clone(), session).prop_map(|(replica, session)| Step::Evict { replica, session }),
-        2 => (replica, any::<bool>()).prop_map(|(replica, good)| Step::Ask { replica, good }),
+        3 => (replica.clone(), any::<bool>()).prop_map(|(replica, good)| Step::Ask { replica, good }),
         1 => pod.clone().prop_map(Step::Join),
         1 => pod.prop_map(Step::Leave),
-        1 => any::<bool>().prop_map(Step::Store),
+        2 => any::<bool>().prop_map(Step::Store),
+        1 => Just(Step::Lose),
+        3 => replica.prop_map(|replica| Step::WriteBack { replica }),
     ]
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
     #[test]
     fn a_living_session_is_never_sent_elsewhere_nor_ended(steps in proptest::collection::vec(step(), 1..80)) {
         let mut world = World::new();

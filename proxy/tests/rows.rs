@@ -91,12 +91,14 @@ async fn a_pinned_response_may_give_out_a_new_session_of_the_same_pod() {
     let proxy = proxy(&[&pods[0], &pods[1]]).await;
     let mut client = Client::connect(proxy.address).await;
     let (id, holder, _) = session(&mut client, &pods).await;
-    *holder.state.status.lock() = None;
-    holder.state.sessions.lock().insert("second".into());
-    let mut raw = Client::connect(holder.address).await;
-    assert_eq!(raw.post(Some("second"), CALL).await.status, 200);
     assert_eq!(client.post(Some("second"), CALL).await.status, 404, "not pinned yet");
-    assert_eq!(client.post(Some(&id), CALL).await.status, 200);
+    *holder.state.another.lock() = Some("second".into());
+    let reply = client.post(Some(&id), CALL).await;
+    assert_eq!((reply.status, reply.session()), (200, "second".to_owned()));
+    for known in [id.as_str(), "second"] {
+        let again = client.post(Some(known), CALL).await;
+        assert_eq!((again.status, again.body), (200, reply.body.clone()), "{known}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,6 +33,8 @@ pub fn read(body: &[u8]) -> Call {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -51,6 +53,24 @@ mod tests {
         }
         for id in ["null", "{}", "[1]", "true"] {
             assert_eq!(read(format!(r#"{{"id":{id},"method":"x"}}"#).as_bytes()).id, None, "{id}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..100), json in "[{\\[]\"(id|method)\":\\PC{0,20}[}\\]]") {
+            let _ = (read(&body), read(json.as_bytes()));
+        }
+
+        /// Whatever a client calls a request, the answer carries it in a form that reads back as the same.
+        #[test]
+        fn an_id_is_given_back_as_it_was_written(text: String, number: i64, initialize: bool) {
+            for id in [serde_json::Value::from(text), serde_json::Value::from(number)] {
+                let method = if initialize { "initialize" } else { "ping" };
+                let call = read(serde_json::json!({"method": method, "id": id}).to_string().as_bytes());
+                prop_assert_eq!(call.is_initialize, initialize);
+                prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&call.id.unwrap()).unwrap(), id);
+            }
         }
     }
 }

@@ -188,16 +188,6 @@ mod tests {
 
     use super::*;
 
-    fn set() -> StatefulSetNaming {
-        StatefulSetNaming {
-            statefulset: "web".into(),
-            service: "mcp-web-headless".into(),
-            namespace: "team".into(),
-            domain: "cluster.local".into(),
-            port: 8080,
-        }
-    }
-
     fn srv(target: &str) -> Record {
         let target = format!("{target}.").parse().unwrap();
         Record::from_rdata("x.".parse().unwrap(), 5, RData::SRV(SRV::new(0, 100, 8080, target)))
@@ -212,7 +202,7 @@ mod tests {
         let name = |ordinal: u8| format!("web-{ordinal}.mcp-web-headless.team.svc.cluster.local");
         let answers = [srv(&name(0)), srv(&name(0)), srv(&name(7).to_uppercase()), srv(&name(3))];
         let additionals = [a(&name(7), 7), a(&name(0), 2), a(&name(0), 1), a("evil.example", 9), a(&name(5), 5)];
-        let pods = read_pods(&set(), &answers, &additionals);
+        let pods = read_pods(&StatefulSetNaming::web(), &answers, &additionals);
         let ip = |last| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
         let expected = BTreeMap::from([(PodId(0), vec![ip(1), ip(2)]), (PodId(3), vec![]), (PodId(7), vec![ip(7)])]);
         assert_eq!(pods, expected);
@@ -225,6 +215,6 @@ mod tests {
             srv("web-0.mcp-web-headless.team.svc.cluster.local.evil.example"),
             srv("10-0-0-1.mcp-web-headless.team.svc.cluster.local"),
         ];
-        assert_eq!(read_pods(&set(), &answers, &[]), BTreeMap::new());
+        assert_eq!(read_pods(&StatefulSetNaming::web(), &answers, &[]), BTreeMap::new());
     }
 }

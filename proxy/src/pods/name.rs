@@ -97,6 +97,20 @@ impl StatefulSetNaming {
     }
 }
 
+#[cfg(test)]
+impl StatefulSetNaming {
+    /// That of the tests.
+    pub(crate) fn web() -> Self {
+        Self {
+            statefulset: "web".into(),
+            service: "mcp-web-headless".into(),
+            namespace: "team".into(),
+            domain: "cluster.local".into(),
+            port: 8080,
+        }
+    }
+}
+
 /// Plain digits without leading zeros: `7` is an ordinal, `07` and `+7` are names of nothing.
 fn parse_ordinal(text: &str) -> Option<PodId> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
@@ -153,19 +167,9 @@ mod tests {
 
     use super::*;
 
-    fn web() -> StatefulSetNaming {
-        StatefulSetNaming {
-            statefulset: "web".into(),
-            service: "mcp-web-headless".into(),
-            namespace: "team".into(),
-            domain: "cluster.local".into(),
-            port: 8080,
-        }
-    }
-
     #[test]
     fn a_pod_has_one_address_and_the_address_names_the_pod() {
-        let naming = Naming::StatefulSet(web());
+        let naming = Naming::StatefulSet(StatefulSetNaming::web());
         let url = "http://web-2.mcp-web-headless.team.svc.cluster.local:8080";
         assert_eq!(naming.url(PodId(2)).as_deref(), Some(url));
         assert_eq!(naming.parse_url(url), Some(PodId(2)));
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn names_that_only_look_like_a_pod_are_nobodys() {
-        let naming = Naming::StatefulSet(web());
+        let naming = Naming::StatefulSet(StatefulSetNaming::web());
         let service = "mcp-web-headless.team.svc.cluster.local";
         for url in [
             format!("http://web-2.{service}:8080/"),
@@ -243,7 +247,7 @@ mod tests {
             after in "[.](mcp-web-headless[.]team[.]svc[.]cluster[.]local|mcp-web-headless[.]team|evil)[.]?",
             tail in "(:8080|:08080|:80|:8080@evil[.]example|:8080#|:8080/|@evil:8080|)",
         ) {
-            let naming = Naming::StatefulSet(web());
+            let naming = Naming::StatefulSet(StatefulSetNaming::web());
             let url = format!("{before}{name}{after}{tail}");
             if let Some(pod) = naming.parse_url(&url) {
                 prop_assert_eq!(naming.url(pod), Some(url));
@@ -252,13 +256,13 @@ mod tests {
 
         #[test]
         fn no_text_is_a_pod_unless_it_is_its_address(url in "\\PC{0,80}") {
-            let naming = Naming::StatefulSet(web());
+            let naming = Naming::StatefulSet(StatefulSetNaming::web());
             prop_assert_eq!(naming.parse_url(&url).and_then(|pod| naming.url(pod)), naming.parse_url(&url).map(|_| url));
         }
 
         #[test]
         fn every_pod_is_found_by_its_address(ordinal: u16) {
-            let naming = Naming::StatefulSet(web());
+            let naming = Naming::StatefulSet(StatefulSetNaming::web());
             let url = naming.url(PodId(ordinal)).unwrap();
             prop_assert_eq!(naming.parse_url(&url), Some(PodId(ordinal)));
         }

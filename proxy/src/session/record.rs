@@ -85,13 +85,7 @@ mod tests {
     use crate::pods::{PodId, StatefulSetNaming};
 
     fn naming() -> Naming {
-        Naming::StatefulSet(StatefulSetNaming {
-            statefulset: "web".into(),
-            service: "mcp-web-headless".into(),
-            namespace: "team".into(),
-            domain: "cluster.local".into(),
-            port: 8080,
-        })
+        Naming::StatefulSet(StatefulSetNaming::web())
     }
 
     #[test]

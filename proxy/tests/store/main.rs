@@ -3,12 +3,10 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    clippy::unwrap_used,
     reason = "clippy.toml lets functions marked as tests assert, not their helpers"
 )]
 
 mod connections;
-mod cost;
 mod inspect;
 mod lost;
 mod memory;

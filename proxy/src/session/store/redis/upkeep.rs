@@ -285,13 +285,7 @@ mod tests {
     async fn store(redis: &Redis) -> RedisStore {
         let endpoints = Address::parse(&redis.address()).and_then(|address| address.endpoints()).unwrap();
         let target = RedisTarget { endpoints, db: 0, username: None, password: None, ca: None };
-        let naming = Naming::StatefulSet(StatefulSetNaming {
-            statefulset: "web".into(),
-            service: "mcp-web-headless".into(),
-            namespace: "team".into(),
-            domain: "cluster.local".into(),
-            port: 8080,
-        });
+        let naming = Naming::StatefulSet(StatefulSetNaming::web());
         let identity = Identity { namespace: "team".into(), name: "web".into() };
         let store = RedisStore::new(target, "berth:session:", &identity, naming, Duration::from_secs(60));
         store.connect().await.unwrap();
