@@ -1,4 +1,4 @@
-//! `berth serve`: the webhook, for as long as the process runs.
+//! `berth serve`: the webhook and the controller, for as long as the process runs.
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -15,18 +15,21 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::output::wants_colour;
 use super::{CliError, Outcome, Output};
+use crate::controller::objects::Settings;
+use crate::controller::{self, Scope};
 use crate::policy::{Address, RedisStorage, parse_duration};
-use crate::serve::{self, Options};
+use crate::serve::{self, Options, WebhookOptions};
 
 /// What is logged where RUST_LOG says nothing else. The libraries tell of each start of a thread, and of each request that
 /// fails, which is told here once.
 const DEFAULT_LOG: &str = "info,actix_server=warn,kube_client=off";
 
-/// Answer admission reviews for a cluster.
+/// Answer admission reviews for a cluster, and build what its custom resources ask for.
 ///
-/// Serves /mutate and /validate over TLS, and /livez, /readyz and /metrics in plain HTTP on the admin address. The
-/// certificate files are read again when they change. SIGTERM ends it without losing a review; a second one ends it at
-/// once.
+/// The webhook serves /mutate and /validate over TLS; the certificate files are read again when they change. The
+/// controller turns MCPServers and VirtualMCPServers into workloads; of several replicas the one that holds the Lease
+/// berth-controller writes. /livez, /readyz and /metrics are on the admin address, in plain HTTP. SIGTERM ends it without
+/// losing a review or a write; a second one ends it at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   # against the cluster of a kubeconfig, with a development certificate
@@ -48,17 +51,41 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", env = "BERTH_TLS_DIR", default_value = "/etc/berth/tls")]
     tls_dir: PathBuf,
 
-    /// Serve the webhook only; this version has no controller yet, so it changes nothing
+    /// Serve the webhook only
     #[arg(long, env = "BERTH_NO_CONTROLLER", value_parser = FalseyValueParser::new())]
     no_controller: bool,
 
-    /// Run without the webhook
+    /// Run the controller only; needs no certificate
     #[arg(long, env = "BERTH_NO_WEBHOOK", value_parser = FalseyValueParser::new())]
     no_webhook: bool,
 
-    /// Which custom resources the controller is to build workloads for; without effect in this version
+    /// Which custom resources the controller builds workloads for
     #[arg(long, value_name = "SCOPE", env = "BERTH_CONTROLLER_SCOPE", value_enum, default_value_t)]
     controller_scope: ControllerScope,
+
+    /// The session proxy's image. What was built with another one keeps it until its resource changes
+    #[arg(long, value_name = "IMAGE", env = "BERTH_PROXY_IMAGE", default_value = concat!("berth-proxy:", env!("CARGO_PKG_VERSION")))]
+    proxy_image: String,
+
+    /// The image of ToolHive's vmcp, which VirtualMCPServers run. What was built with another one keeps it, too
+    #[arg(long, value_name = "IMAGE", env = "BERTH_VMCP_IMAGE", default_value = "vmcp")]
+    vmcp_image: String,
+
+    /// imagePullPolicy of both; absent, Kubernetes decides by the tag
+    #[arg(long, value_name = "POLICY", env = "BERTH_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    image_pull_policy: Option<String>,
+
+    /// The DNS domain of the cluster
+    #[arg(long, value_name = "DOMAIN", env = "BERTH_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+
+    /// The namespace of the controller's Lease; absent, that of the pod, or of the kubeconfig's context
+    #[arg(long, value_name = "NAMESPACE", env = "BERTH_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
+
+    /// How often the controller looks at everything again, changed or not; where nothing is wrong, that costs no request
+    #[arg(long, value_name = "DURATION", env = "BERTH_CONTROLLER_RESYNC", default_value = "10m", value_parser = parse_duration)]
+    controller_resync: Duration,
 
     /// The session store of custom resources that name none: ToolHive's operator-wide default, which no custom resource
     /// shows; host:port or a redis:// URL without credentials
@@ -81,10 +108,10 @@ pub(super) struct Args {
 /// Which custom resources the controller is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum ControllerScope {
-    /// Those that ask for it by annotation.
+    /// Those with the annotation berth.dev/class: berth
     #[default]
     Annotated,
-    /// All.
+    /// All but those whose berth.dev/class names another; for clusters without ToolHive's operator
     All,
 }
 
@@ -101,21 +128,12 @@ enum LogFormat {
 impl Args {
     pub(super) fn run(self, out: &mut Output) -> Result<Outcome, CliError> {
         let _ = out;
-        if self.no_webhook {
-            let message = "with --no-webhook there is nothing left to serve";
-            return Err(CliError::new(message).help("leave --no-webhook out"));
+        if self.no_webhook && self.no_controller {
+            let message = "with --no-webhook and --no-controller there is nothing left to serve";
+            return Err(CliError::new(message).help("leave one of them out"));
         }
         self.log_format.start()?;
-        let options = Options {
-            listen: self.listen,
-            admin: self.admin,
-            tls_dir: self.tls_dir,
-            default_storage: self
-                .default_session_storage
-                .map(|address| RedisStorage { address: Some(address), ..RedisStorage::default() }),
-            lame_duck: self.lame_duck,
-            drain_timeout: self.drain_timeout,
-        };
+        let options = self.options();
         serve::run(&options).map(|()| Outcome::Fine).map_err(|error| {
             let failure = CliError::new(&error);
             match error.advice() {
@@ -123,6 +141,37 @@ impl Args {
                 None => failure,
             }
         })
+    }
+}
+
+impl Args {
+    fn options(self) -> Options {
+        let default_storage = self
+            .default_session_storage
+            .map(|address| RedisStorage { address: Some(address), ..RedisStorage::default() });
+        let controller = (!self.no_controller).then(|| controller::Options {
+            scope: match self.controller_scope {
+                ControllerScope::Annotated => Scope::Annotated,
+                ControllerScope::All => Scope::All,
+            },
+            settings: Settings {
+                proxy_image: self.proxy_image,
+                vmcp_image: self.vmcp_image,
+                image_pull_policy: self.image_pull_policy,
+                cluster_domain: self.cluster_domain,
+                default_storage: default_storage.clone(),
+            },
+            resync: self.controller_resync,
+            lease_namespace: self.lease_namespace,
+        });
+        let webhook = WebhookOptions { listen: self.listen, tls_dir: self.tls_dir, drain_timeout: self.drain_timeout };
+        Options {
+            webhook: (!self.no_webhook).then_some(webhook),
+            controller,
+            admin: self.admin,
+            default_storage,
+            lame_duck: self.lame_duck,
+        }
     }
 }
 

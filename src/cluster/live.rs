@@ -37,7 +37,7 @@ impl Shared {
         let others = TOOLHIVE_VERSIONS.into_iter().filter(|version| Some(*version) != known);
         for version in known.into_iter().chain(others) {
             let resource = api_resource(query.kind, version);
-            let api: Api<Arriving> = Api::namespaced_with(self.client.clone(), &query.namespace, &resource);
+            let api: Api<Arriving<false>> = Api::namespaced_with(self.client.clone(), &query.namespace, &resource);
             let found = match bounded(api.get(&query.name)).await {
                 Ok(found) => found,
                 Err(Failure::NotFound { object: true }) => return Answer::Absent,

@@ -6,15 +6,18 @@ mod raw;
 mod resource;
 mod store;
 mod watch;
+mod whole;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kube::{Client, Config};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 pub use lookup::{Found, Given, Lookup};
 pub use watch::Watch;
+pub use whole::CrKey;
 
 use self::store::Store;
 use crate::admission::{Answer, CrQuery, LiveWorkload, WorkloadQuery};
@@ -36,12 +39,15 @@ pub struct Cluster {
 }
 
 struct Shared {
+    config: Config,
     client: Client,
     /// Where requests run. Workers come and go with their own runtimes; connections to the API server stay on this one.
     runtime: Handle,
     store: Store,
     default_storage: Option<RedisStorage>,
     metrics: Arc<Metrics>,
+    /// Where each change of a custom resource is told, when somebody builds from them.
+    followers: OnceLock<mpsc::UnboundedSender<CrKey>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -72,9 +78,9 @@ impl Cluster {
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConfigError> {
         config.connect_timeout = Some(CONNECT);
-        let client = Client::try_from(config).map_err(|error| ConfigError(error.to_string()))?;
-        let (runtime, store) = (Handle::current(), Store::default());
-        Ok(Self { shared: Arc::new(Shared { client, runtime, store, default_storage, metrics }) })
+        let client = Client::try_from(config.clone()).map_err(|error| ConfigError(error.to_string()))?;
+        let (runtime, store, followers) = (Handle::current(), Store::default(), OnceLock::new());
+        Ok(Self { shared: Arc::new(Shared { config, client, runtime, store, default_storage, metrics, followers }) })
     }
 
     /// What keeps the cache of a kind; run it for as long as the cache is to follow the cluster.

@@ -1,6 +1,7 @@
 //! Custom resources as they come from the API server.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -9,7 +10,7 @@ use kube::discovery::ApiResource;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::store::Key;
+use super::store::{Copy, Key};
 use crate::policy::names::TOOLHIVE_GROUP;
 use crate::policy::{CrKind, CustomResource, RedisStorage};
 
@@ -24,26 +25,35 @@ pub(super) fn api_resource(kind: CrKind, version: &str) -> ApiResource {
     }
 }
 
-/// A custom resource on its way into the cache, stripped of what no rule reads: pod templates and managed fields are most
-/// of an object, and a page of them is in memory at once.
+/// A custom resource on its way into the cache. Where nobody builds from it, it is stripped of what no rule reads: pod
+/// templates are most of an object, and a page of them is in memory at once. `WHOLE` ones lack their managed fields only.
 #[derive(Clone, Debug)]
-pub(super) struct Arriving {
+pub(super) struct Arriving<const WHOLE: bool> {
     meta: ObjectMeta,
-    slim: Value,
+    object: Value,
 }
 
-impl Arriving {
+impl<const WHOLE: bool> Arriving<WHOLE> {
     pub(super) fn key(&self) -> Key {
         (self.meta.namespace.clone().unwrap_or_default(), self.meta.name.clone().unwrap_or_default())
     }
 
-    /// The copy to keep.
+    /// As far as the rules read it.
     pub(super) fn read(
         &self,
         kind: CrKind,
         default_storage: Option<&RedisStorage>,
     ) -> Result<CustomResource, serde_json::Error> {
-        CustomResource::from_value(kind, &self.slim, default_storage)
+        CustomResource::from_value(kind, &self.object, default_storage)
+    }
+
+    /// The copy to keep; what cannot be read for the rules is kept whole all the same, to say so.
+    pub(super) fn copy(&self, read: Option<CustomResource>) -> Copy {
+        Copy {
+            read: read.map(Arc::new),
+            whole: WHOLE.then(|| self.object.to_string().into()),
+            version: self.meta.resource_version.as_deref().and_then(|version| version.parse().ok()),
+        }
     }
 }
 
@@ -51,29 +61,48 @@ impl Arriving {
 const METADATA: [&str; 6] = ["name", "namespace", "uid", "generation", "deletionTimestamp", "annotations"];
 const SPEC: [&str; 4] = ["replicas", "backendReplicas", "sessionStorage", "transport"];
 
-impl<'de> Deserialize<'de> for Arriving {
+impl<'de, const WHOLE: bool> Deserialize<'de> for Arriving<WHOLE> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Map::<String, Value>::deserialize(deserializer)?;
+        if WHOLE {
+            return Ok(Self::whole(object));
+        }
         let mut take = |part: &str| match object.remove(part) {
             Some(Value::Object(fields)) => fields,
             _ => Map::new(),
         };
         let (mut metadata, mut spec) = (take("metadata"), take("spec"));
-        let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
-        let meta = ObjectMeta {
-            name: text("name"),
-            namespace: text("namespace"),
-            resource_version: text("resourceVersion"),
-            ..ObjectMeta::default()
-        };
+        let meta = identity(&metadata);
         metadata.retain(|key, _| METADATA.contains(&key.as_str()));
         spec.retain(|key, _| SPEC.contains(&key.as_str()));
         let slim = Map::from_iter([("metadata".to_owned(), metadata.into()), ("spec".to_owned(), spec.into())]);
-        Ok(Self { meta, slim: slim.into() })
+        Ok(Self { meta, object: slim.into() })
     }
 }
 
-impl Resource for Arriving {
+impl<const WHOLE: bool> Arriving<WHOLE> {
+    fn whole(mut object: Map<String, Value>) -> Self {
+        let mut meta = ObjectMeta::default();
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            metadata.remove("managedFields");
+            meta = identity(metadata);
+        }
+        Self { meta, object: object.into() }
+    }
+}
+
+/// What a watch needs.
+fn identity(metadata: &Map<String, Value>) -> ObjectMeta {
+    let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
+    ObjectMeta {
+        name: text("name"),
+        namespace: text("namespace"),
+        resource_version: text("resourceVersion"),
+        ..ObjectMeta::default()
+    }
+}
+
+impl<const WHOLE: bool> Resource for Arriving<WHOLE> {
     type DynamicType = ApiResource;
     type Scope = DynamicResourceScope;
 

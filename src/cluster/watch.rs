@@ -46,7 +46,11 @@ impl Watch {
             match self.served_version().await {
                 Ok(Some(version)) => {
                     self.shared.store.set_version(self.kind, Some(version));
-                    self.follow(version, &mut synced, &mut backoff).await;
+                    if self.shared.followers.get().is_some() {
+                        self.follow::<true>(version, &mut synced, &mut backoff).await;
+                    } else {
+                        self.follow::<false>(version, &mut synced, &mut backoff).await;
+                    }
                 }
                 Ok(None) => {
                     backoff.reset();
@@ -85,19 +89,22 @@ impl Watch {
     }
 
     /// Follows one version until it is not served any more.
-    async fn follow(&self, version: &'static str, synced: &mut Option<impl FnOnce()>, backoff: &mut Backoff) {
+    async fn follow<const WHOLE: bool>(
+        &self,
+        version: &'static str,
+        synced: &mut Option<impl FnOnce()>,
+        backoff: &mut Backoff,
+    ) {
         let kind = self.kind.as_str();
         let resource = api_resource(self.kind, version);
-        let api: Api<Arriving> = Api::all_with(self.shared.client.clone(), &resource);
+        let api: Api<Arriving<WHOLE>> = Api::all_with(self.shared.client.clone(), &resource);
         let mut events = pin!(watcher(api, watcher::Config::default().page_size(PAGE)));
         let mut listing = Copies::new();
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Init) => listing = Copies::new(),
                 Ok(Event::InitApply(arriving)) => {
-                    if let Some(copy) = self.read(&arriving) {
-                        listing.insert(arriving.key(), Arc::new(copy));
-                    }
+                    listing.insert(arriving.key(), arriving.copy(self.read(&arriving)));
                 }
                 Ok(Event::InitDone) => {
                     backoff.reset();
@@ -109,15 +116,14 @@ impl Watch {
                 }
                 Ok(Event::Apply(arriving)) => {
                     backoff.reset();
-                    match self.read(&arriving) {
-                        Some(copy) => self.shared.store.insert(self.kind, arriving.key(), copy),
-                        // No copy rather than an outdated one: a review then asks the API server.
-                        None => self.shared.store.remove(self.kind, &arriving.key()),
-                    }
+                    // One that cannot be read leaves no outdated reading behind: a review then asks the API server.
+                    self.shared.store.insert(self.kind, arriving.key(), arriving.copy(self.read(&arriving)));
+                    self.shared.tell(self.kind, arriving.key());
                     self.count();
                 }
                 Ok(Event::Delete(arriving)) => {
                     self.shared.store.remove(self.kind, &arriving.key());
+                    self.shared.tell(self.kind, arriving.key());
                     self.count();
                 }
                 Err(error) if is_gone(&error) => {
@@ -129,7 +135,7 @@ impl Watch {
         }
     }
 
-    fn read(&self, arriving: &Arriving) -> Option<crate::policy::CustomResource> {
+    fn read<const WHOLE: bool>(&self, arriving: &Arriving<WHOLE>) -> Option<crate::policy::CustomResource> {
         match arriving.read(self.kind, self.shared.default_storage.as_ref()) {
             Ok(copy) => Some(copy),
             Err(error) => {
@@ -141,7 +147,10 @@ impl Watch {
     }
 
     fn replace(&self, copies: Copies) {
-        self.shared.store.replace(self.kind, copies);
+        let before = self.shared.store.replace(self.kind, copies);
+        for key in before.into_keys().chain(self.shared.store.keys(self.kind)) {
+            self.shared.tell(self.kind, key);
+        }
         self.count();
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Every label is a `&'static str`, so its values are a closed set: nothing that a user wrote becomes one.
 
+mod controller;
 mod process;
 
 use std::fmt;
@@ -16,6 +17,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::controller::Controller;
+pub use self::controller::ControllerWrite;
 use self::process::Process;
 use crate::admission::{Review, Verdict, Webhook};
 use crate::policy::{CrKind, WorkloadKind};
@@ -33,6 +36,7 @@ pub struct Metrics {
     live_reads: Family<LiveReadLabels, Counter>,
     certificate_expiry: Gauge,
     reloads: Family<ResultLabels, Counter>,
+    controller: Controller,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -116,7 +120,8 @@ impl Default for Metrics {
         );
         let reloads = Family::default();
         own.register("tls_certificate_reloads", "Changes of the certificate files", reloads.clone());
-        Self { registry, reviews, durations, rejected, watched, live_reads, certificate_expiry, reloads }
+        let controller = Controller::register(own);
+        Self { registry, reviews, durations, rejected, watched, live_reads, certificate_expiry, reloads, controller }
     }
 }
 

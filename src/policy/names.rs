@@ -39,14 +39,20 @@ pub const INJECTED_ENV: &str = "berth.dev/injected-env";
 
 /// Which controller a custom resource is for.
 pub const CLASS: &str = "berth.dev/class";
+/// The value of [`CLASS`] that asks for Berth's controller.
+pub const CLASS_BERTH: &str = "berth";
 /// The controller's memory of the spec that it stamped, on the workloads that it builds.
 pub const STAMPED_SPEC: &str = "berth.dev/stamped-spec";
+/// The controller's memory of the default image that it built a Deployment with.
+pub const DEFAULT_IMAGE: &str = "berth.dev/default-image";
+/// The controller's memory of what it applied, as a hash, on everything that it builds.
+pub const APPLIED: &str = "berth.dev/applied";
 
 /// On the pods of a VirtualMCPServer, what their configuration was when they were made.
 pub const CONFIG_CHECKSUM: &str = "berth.dev/config-checksum";
 
 /// The annotations that mean something on a workload.
-pub const ON_WORKLOADS: [&str; 14] = [
+pub const ON_WORKLOADS: [&str; 16] = [
     INJECT,
     REPLICAS,
     SESSION_PROVIDER,
@@ -61,6 +67,8 @@ pub const ON_WORKLOADS: [&str; 14] = [
     SESSION_TTL,
     INJECTED_ENV,
     STAMPED_SPEC,
+    DEFAULT_IMAGE,
+    APPLIED,
 ];
 /// The annotations that mean something on a custom resource.
 pub const ON_CUSTOM_RESOURCES: [&str; 4] = [CLASS, GRACE_PERIOD, SESSION_CACHE_SIZE, SESSION_TTL];

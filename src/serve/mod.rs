@@ -4,40 +4,42 @@
 //! or its certificates looks healthy and is not.
 
 mod signals;
+mod webhook;
 
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
+
+pub use self::webhook::WebhookOptions;
 
 use self::signals::Signals;
-use crate::admission::Settings;
-use crate::cluster::{Cluster, Lookup};
+use self::webhook::Webhook;
+use crate::cluster::Cluster;
+use crate::controller::{self, Controller};
 use crate::metrics::Metrics;
 use crate::policy::{CrKind, RedisStorage};
-use crate::webhook::{Admin, Certificates, Readiness, Reviewer, Server, server_config};
+use crate::webhook::{Admin, Readiness};
 
 /// What the process is asked to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the webhook listens.
-    pub listen: SocketAddr,
+    /// Serve the webhook.
+    pub webhook: Option<WebhookOptions>,
+    /// Run the controller.
+    pub controller: Option<controller::Options>,
     /// Where probes and metrics are.
     pub admin: SocketAddr,
-    /// The directory of `tls.crt` and `tls.key`.
-    pub tls_dir: PathBuf,
     /// Stands in for the session storage of custom resources that name none.
     pub default_storage: Option<RedisStorage>,
     /// How long to go on serving after a signal, so that those who send reviews notice.
     pub lame_duck: Duration,
-    /// How long requests under way may take to end after that.
-    pub drain_timeout: Duration,
 }
 
 /// Why the process cannot start or go on.
@@ -69,7 +71,7 @@ impl ServeError {
 /// # Errors
 /// When a part cannot start, or ends unasked.
 pub fn run(options: &Options) -> Result<(), ServeError> {
-    // One thread for the cluster, the certificates and the signals; reviews and probes have their own.
+    // One thread for the cluster, the controller, the certificates and the signals; reviews and probes have their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -83,65 +85,119 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
 async fn serve(options: &Options) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(|error| ServeError::new("cannot listen for signals", error))?;
     let metrics = Arc::new(Metrics::default());
-    let certificates = Certificates::load(&options.tls_dir, Arc::clone(&metrics))
-        .map(Arc::new)
-        .map_err(|error| ServeError::new("no certificate to serve", error).help(CERTIFICATE_HELP))?;
-    let tls = server_config(Arc::clone(&certificates) as _).map_err(|error| ServeError::new("no TLS", error))?;
+    let bound = options.webhook.as_ref().map(|webhook| Webhook::bind(webhook, &metrics)).transpose()?;
     let cluster = Cluster::infer(options.default_storage.clone(), Arc::clone(&metrics))
         .await
-        .map_err(|error| ServeError::new("no cluster", error).help(CLUSTER_HELP))?;
-    let listener = Server::bind(options.listen).map_err(|error| in_use("--listen", options.listen, &error))?;
-    let admin = Admin::bind(options.admin).map_err(|error| in_use("--admin", options.admin, &error))?;
+        .map_err(|error| no_cluster(&error))?;
+    let admin = Admin::bind(options.admin)
+        .map_err(|error| in_use(options.admin, &error, "choose another address with --admin"))?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        webhook = %format_args!("https://{}", listener.address()),
+        webhook = %bound.as_ref().map_or_else(|| "off".to_owned(), |bound| format!("https://{}", bound.address())),
+        controller = if options.controller.is_some() { "on" } else { "off" },
         admin = %format_args!("http://{}", admin.address()),
         "berth serves"
     );
 
     let readiness = Readiness::default();
     let mut tasks = JoinSet::new();
-    for (kind, what) in
-        [(CrKind::McpServer, "the cache of MCPServers"), (CrKind::VirtualMcpServer, "the cache of VirtualMCPServers")]
-    {
-        let (watch, pending) = (cluster.watch(kind), readiness.wait_for(what));
-        tasks.spawn(async move {
-            watch.run(|| pending.done()).await;
-            what
-        });
-    }
-    tasks.spawn(async move {
-        certificates.follow().await;
-        "the certificate files"
-    });
-    let settings = Settings { default_storage: options.default_storage.clone() };
-    let reviewer = Arc::new(Reviewer::new(settings, Lookup::Cluster(cluster), Arc::clone(&metrics)));
-    let cannot_serve = |error: io::Error| ServeError::new("cannot serve", error);
-    let bound = readiness.wait_for("the listener");
-    let mut admin = admin.start(readiness.clone(), metrics).map_err(cannot_serve)?;
-    let mut server = listener.start(tls, reviewer, readiness.clone(), options.drain_timeout).map_err(cannot_serve)?;
-    bound.done();
+    let ending = watch::Sender::new(false);
+    // Before the watches, which keep only what somebody needs.
+    let mut controller = options
+        .controller
+        .as_ref()
+        .map(|options| Controller::new(cluster.clone(), options.clone(), Arc::clone(&metrics)))
+        .transpose()
+        .map_err(|error| no_cluster(&error))?;
+    let synced = watch_resources(&cluster, &readiness, &mut tasks);
+    let mut controller = controller.take().map(|controller| run_controller(controller, &readiness, synced, &ending));
+    let mut webhook = match bound {
+        Some(bound) => Some(bound.start(options.default_storage.clone(), cluster, &metrics, &readiness, &mut tasks)?),
+        None => None,
+    };
+    let mut admin = admin.start(readiness.clone(), metrics).map_err(|error| ServeError::new("cannot serve", error))?;
 
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "ending: not ready from now on"),
-        ended = server.ended() => return Err(ended_unasked("the webhook", ended)),
+        ended = Webhook::ended(&mut webhook) => return Err(ended_unasked("the webhook", ended)),
         ended = admin.ended() => return Err(ended_unasked("the admin port", ended)),
-        Some(ended) = tasks.join_next() => return Err(ended.map_or_else(
-            |error| ServeError::new("a part of the process broke", error),
-            |what| ServeError::new("a part of the process ended", what),
-        )),
+        ended = ended(&mut controller) => return Err(broken("the controller", ended.map(|()| "unasked"))),
+        Some(ended) = tasks.join_next() => return Err(broken("a part of the process", ended)),
     }
     readiness.drain();
+    // Another replica may lead from now on.
+    ending.send_replace(true);
     let drain = async {
-        sleep(options.lame_duck).await;
-        tracing::info!("accepting no more connections");
-        // The server bounds this itself; the rest is for its own steps.
-        let _ = timeout(options.drain_timeout + Duration::from_secs(3), server.stop()).await;
+        let webhook = async {
+            if let Some(webhook) = &mut webhook {
+                sleep(options.lame_duck).await;
+                webhook.stop().await;
+            }
+        };
+        let controller = async {
+            if let Some(controller) = controller {
+                // It bounds its end itself.
+                let _ = controller.await;
+            }
+        };
+        tokio::join!(webhook, controller);
         admin.stop().await;
     };
     until(drain, &mut signals).await?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Keeps the cache of custom resources. Gives what is told when it is complete.
+fn watch_resources(
+    cluster: &Cluster,
+    readiness: &Readiness,
+    tasks: &mut JoinSet<&'static str>,
+) -> watch::Receiver<usize> {
+    let synced = watch::Sender::new(0);
+    for (kind, what) in
+        [(CrKind::McpServer, "the cache of MCPServers"), (CrKind::VirtualMcpServer, "the cache of VirtualMCPServers")]
+    {
+        let (watch, pending, synced) = (cluster.watch(kind), readiness.wait_for(what), synced.clone());
+        tasks.spawn(async move {
+            watch
+                .run(|| {
+                    pending.done();
+                    synced.send_modify(|kinds| *kinds += 1);
+                })
+                .await;
+            what
+        });
+    }
+    synced.subscribe()
+}
+
+fn run_controller(
+    controller: Controller,
+    readiness: &Readiness,
+    mut resources: watch::Receiver<usize>,
+    ending: &watch::Sender<bool>,
+) -> JoinHandle<()> {
+    let pending = readiness.wait_for("the caches of what the controller builds");
+    let mut ending = ending.subscribe();
+    tokio::spawn(async move {
+        let resources_synced = async {
+            // Its sender lives as long as the watches, which run for ever.
+            let _ = resources.wait_for(|kinds| *kinds == CrKind::ALL.len()).await;
+        };
+        let end = async {
+            let _ = ending.wait_for(|ending| *ending).await;
+        };
+        controller.run(resources_synced, || pending.done(), end).await;
+    })
+}
+
+/// The end of a part that may not run.
+async fn ended(part: &mut Option<JoinHandle<()>>) -> Result<(), tokio::task::JoinError> {
+    match part {
+        Some(part) => part.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Goes through the end, unless a second signal cuts it short.
@@ -159,14 +215,19 @@ fn ended_unasked(what: &str, ended: io::Result<()>) -> ServeError {
     }
 }
 
-fn in_use(flag: &str, address: SocketAddr, error: &io::Error) -> ServeError {
-    let failure = ServeError::new(&format!("cannot listen on {address}"), error);
-    match flag {
-        "--listen" => failure.help("choose another address with --listen"),
-        _ => failure.help("choose another address with --admin"),
+fn broken(part: &str, ended: Result<&'static str, tokio::task::JoinError>) -> ServeError {
+    match ended {
+        Ok(what) => ServeError::new(&format!("{part} ended"), what),
+        Err(error) => ServeError::new(&format!("{part} broke"), error),
     }
 }
 
-const CERTIFICATE_HELP: &str =
-    "make one for development with `berth certs DIR`, and name its directory with --tls-dir DIR";
+fn in_use(address: SocketAddr, error: &io::Error, advice: &'static str) -> ServeError {
+    ServeError::new(&format!("cannot listen on {address}"), error).help(advice)
+}
+
+fn no_cluster(error: &impl Display) -> ServeError {
+    ServeError::new("no cluster", error).help(CLUSTER_HELP)
+}
+
 const CLUSTER_HELP: &str = "set KUBECONFIG to a file that names a cluster, or run in a pod with a service account";

@@ -91,7 +91,7 @@ impl Alone {
     /// Takes Berth's rights away.
     pub(crate) fn revoke_rights(&self) -> Result<()> {
         let kubectl = self.cluster.kubectl();
-        kubectl.run(&["delete", "clusterrolebinding", "berth-webhook"])?.ok()?;
+        kubectl.run(&["delete", "clusterrolebinding", "berth-webhook", "berth-controller"])?.ok()?;
         self.wait_for_right("no")
     }
 

@@ -31,6 +31,7 @@ impl Berth {
         let tls_dir = tls.directory.0.to_str().unwrap();
         let base = [
             "serve",
+            "--no-controller",
             "--listen",
             "127.0.0.1:0",
             "--admin",
@@ -187,7 +188,7 @@ fn what_keeps_it_from_starting_is_said_with_what_to_do() {
             vec!["--tls-dir", tls_dir, "--listen", "127.0.0.1:0", "--admin", &taken_address],
             ["in use", "--admin"],
         ),
-        (&good, vec!["--no-webhook"], ["nothing left", "--no-webhook"]),
+        (&good, vec!["--no-webhook", "--no-controller"], ["nothing left", "--no-webhook"]),
         (&good, vec!["--default-session-storage", "redis://user:secret@r:6379"], ["credentials", "Secret"]),
     ] {
         let error = fail(kubeconfig, &arguments);

@@ -1,0 +1,101 @@
+//! Whole custom resources, for who builds from them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kube::{Api, Client, Error};
+use tokio::sync::mpsc;
+
+use super::resource::{Arriving, api_resource};
+use super::{Cluster, ConfigError, Shared};
+use crate::policy::CrKind;
+
+/// Names a custom resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CrKey {
+    /// Its kind.
+    pub kind: CrKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for CrKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind.as_str(), self.namespace, self.name)
+    }
+}
+
+impl Shared {
+    pub(super) fn tell(&self, kind: CrKind, (namespace, name): (String, String)) {
+        if let Some(follower) = self.followers.get() {
+            // A follower that has ended ends the process; there is nobody to tell then.
+            let _ = follower.send(CrKey { kind, namespace, name });
+        }
+    }
+}
+
+impl Cluster {
+    /// Keeps custom resources whole from now on, and tells of each that comes, changes or goes. To be called once, before
+    /// the watches run.
+    #[must_use]
+    pub fn follow(&self) -> mpsc::UnboundedReceiver<CrKey> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        // A second follower would find its channel closed.
+        let _ = self.shared.followers.set(sender);
+        receiver
+    }
+
+    /// A client of its own for a part of the process that repeats its requests itself.
+    ///
+    /// # Errors
+    /// When its certificates or addresses cannot be used.
+    pub(crate) fn client(&self) -> Result<Client, ConfigError> {
+        let mut config = self.shared.config.clone();
+        config.default_retry = false;
+        Client::try_from(config).map_err(|error| ConfigError(error.to_string()))
+    }
+
+    /// All custom resources that are known.
+    pub(crate) fn keys(&self) -> Vec<CrKey> {
+        let of = |kind| {
+            let keys = self.shared.store.keys(kind).into_iter();
+            keys.map(move |(namespace, name)| CrKey { kind, namespace, name })
+        };
+        CrKind::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// The JSON of a custom resource, without its managed fields, as the watch knows it.
+    pub(crate) fn whole(&self, key: &CrKey) -> Option<Arc<str>> {
+        self.shared.store.whole(key.kind, &(key.namespace.clone(), key.name.clone()))
+    }
+
+    /// The version at which a kind is served, as far as is known.
+    pub(crate) fn version(&self, kind: CrKind) -> Option<&'static str> {
+        self.shared.store.version(kind)
+    }
+
+    /// The same as it is stored now; the cache has it from then on, too. Nothing when there is none.
+    ///
+    /// # Errors
+    /// When the API server cannot say.
+    pub(crate) async fn read_whole(&self, client: &Client, key: &CrKey) -> Result<Option<Arc<str>>, Error> {
+        let Some(version) = self.version(key.kind) else { return Ok(None) };
+        let resource = api_resource(key.kind, version);
+        let api: Api<Arriving<true>> = Api::namespaced_with(client.clone(), &key.namespace, &resource);
+        let Some(found) = api.get_opt(&key.name).await? else { return Ok(None) };
+        let read = found.read(key.kind, self.shared.default_storage.as_ref()).ok();
+        let copy = found.copy(read);
+        let whole = copy.whole.clone();
+        self.shared.store.insert(key.kind, (key.namespace.clone(), key.name.clone()), copy);
+        Ok(whole)
+    }
+
+    /// Takes over an answer to a write.
+    pub(crate) fn take_over(&self, key: &CrKey, answer: serde_json::Value) {
+        let Ok(arriving) = serde_json::from_value::<Arriving<true>>(answer) else { return };
+        let read = arriving.read(key.kind, self.shared.default_storage.as_ref()).ok();
+        self.shared.store.insert(key.kind, (key.namespace.clone(), key.name.clone()), arriving.copy(read));
+    }
+}

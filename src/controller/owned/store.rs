@@ -1,0 +1,135 @@
+//! The copies of owned objects.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Live;
+use crate::controller::objects::ObjectKind;
+
+/// Kind and name of an object, in the namespace of the custom resource that it is about.
+pub(in crate::controller) type Place = (ObjectKind, String);
+
+/// All owned objects of the cluster.
+#[derive(Debug, Default)]
+pub(in crate::controller) struct Owned {
+    copies: Mutex<Copies>,
+}
+
+#[derive(Debug, Default)]
+struct Copies {
+    /// By kind, namespace and name.
+    by_name: HashMap<(ObjectKind, String, String), Arc<Live>>,
+    /// What a custom resource controls, by its uid.
+    by_owner: HashMap<String, BTreeSet<(ObjectKind, String, String)>>,
+}
+
+/// What is known of the objects of one custom resource, taken before its own state is read.
+#[derive(Clone, Debug, Default)]
+pub(in crate::controller) struct Snapshot {
+    /// What is there.
+    pub(in crate::controller) objects: BTreeMap<Place, Arc<Live>>,
+    /// What the API server was asked for, and does not have.
+    pub(in crate::controller) absent: BTreeSet<Place>,
+}
+
+impl Owned {
+    /// What a custom resource controls.
+    pub(in crate::controller) fn of(&self, owner: &str) -> Snapshot {
+        let copies = self.lock();
+        let keys = copies.by_owner.get(owner).into_iter().flatten();
+        let objects = keys.filter_map(|key| Some(((key.0, key.2.clone()), Arc::clone(copies.by_name.get(key)?))));
+        Snapshot { objects: objects.collect(), absent: BTreeSet::new() }
+    }
+
+    /// Keeps a copy, unless the one that is there is newer. Gives the one that was there.
+    pub(super) fn insert(&self, kind: ObjectKind, namespace: &str, name: &str, live: Live) -> Option<Arc<Live>> {
+        self.lock().insert((kind, namespace.to_owned(), name.to_owned()), live)
+    }
+
+    /// Keeps the answer to a write.
+    pub(in crate::controller) fn take_over(&self, kind: ObjectKind, namespace: &str, name: &str, live: Live) {
+        self.insert(kind, namespace, name, live);
+    }
+
+    pub(in crate::controller) fn remove(&self, kind: ObjectKind, namespace: &str, name: &str) -> Option<Arc<Live>> {
+        self.lock().remove(&(kind, namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Takes over a full list of one kind; gives what is not in it any more, each with its namespace.
+    pub(super) fn replace(&self, kind: ObjectKind, list: Vec<(String, String, Live)>) -> Vec<(String, Arc<Live>)> {
+        let mut copies = self.lock();
+        let mut stale: BTreeSet<_> = copies.by_name.keys().filter(|key| key.0 == kind).cloned().collect();
+        for (namespace, name, live) in list {
+            let key = (kind, namespace, name);
+            stale.remove(&key);
+            copies.insert(key, live);
+        }
+        stale.iter().filter_map(|key| Some((key.1.clone(), copies.remove(key)?))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Copies> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Copies {
+    fn insert(&mut self, key: (ObjectKind, String, String), live: Live) -> Option<Arc<Live>> {
+        let before = self.by_name.get(&key).cloned();
+        if before.as_ref().is_some_and(|before| live.is_older_than(before)) {
+            return before;
+        }
+        self.remove(&key);
+        if let Some(owner) = &live.owner {
+            self.by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
+        }
+        self.by_name.insert(key, Arc::new(live));
+        before
+    }
+
+    fn remove(&mut self, key: &(ObjectKind, String, String)) -> Option<Arc<Live>> {
+        let before = self.by_name.remove(key)?;
+        if let Some(owner) = &before.owner
+            && let Some(keys) = self.by_owner.get_mut(&owner.uid)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_owner.remove(&owner.uid);
+            }
+        }
+        Some(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{ControllerRef, CrKind};
+
+    fn live(version: &str, owner: &str) -> Live {
+        let owner = ControllerRef { kind: CrKind::McpServer, name: "cr".into(), uid: owner.into() };
+        Live { uid: "u".into(), version: version.into(), owner: Some(owner), ..Live::default() }
+    }
+
+    #[test]
+    fn an_older_copy_that_comes_later_is_not_kept() {
+        let owned = Owned::default();
+        owned.insert(ObjectKind::Deployment, "ns", "d", live("10", "a"));
+        owned.insert(ObjectKind::Deployment, "ns", "d", live("9", "a"));
+        assert_eq!(owned.of("a").objects[&(ObjectKind::Deployment, "d".to_owned())].version, "10");
+        owned.insert(ObjectKind::Deployment, "ns", "d", live("11", "b"));
+        assert!(owned.of("a").objects.is_empty(), "it has another owner");
+        assert_eq!(owned.of("b").objects.len(), 1);
+    }
+
+    #[test]
+    fn a_list_removes_what_is_gone() {
+        let owned = Owned::default();
+        owned.insert(ObjectKind::Service, "ns", "a", live("1", "o"));
+        owned.insert(ObjectKind::Service, "ns", "b", live("1", "o"));
+        owned.insert(ObjectKind::ConfigMap, "ns", "c", live("1", "o"));
+        let gone = owned.replace(ObjectKind::Service, vec![("ns".into(), "b".into(), live("2", "o"))]);
+        assert_eq!(gone.len(), 1);
+        let left: Vec<_> = owned.of("o").objects.into_keys().map(|(_, name)| name).collect();
+        assert_eq!(left, ["c", "b"]);
+    }
+}

@@ -1,0 +1,226 @@
+//! Which custom resources are to be looked at, and when.
+//!
+//! A resource is in it once, however often it is added; nobody looks at one that another is looking at. One that failed
+//! comes again after a pause of its own, so that it holds nobody up.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::backoff::Backoff;
+use crate::cluster::CrKey;
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    due: BTreeSet<(Instant, CrKey)>,
+    entries: HashMap<CrKey, Entry>,
+    /// Nothing is handed out before.
+    paused_until: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    at: Option<Instant>,
+    running: bool,
+    backoff: Backoff,
+}
+
+/// What came of looking at a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finished {
+    /// It is as it should be.
+    Settled,
+    /// It is worth another look after this time.
+    Again(Duration),
+    /// It failed.
+    Failed,
+    /// The API server asks to be left alone for so long.
+    Throttled(Duration),
+}
+
+impl Queue {
+    /// To be looked at as soon as possible.
+    pub(super) fn add(&self, key: CrKey) {
+        self.add_after(key, Duration::ZERO);
+    }
+
+    /// To be looked at after a while, or earlier if it is due earlier.
+    pub(super) fn add_after(&self, key: CrKey, pause: Duration) {
+        self.lock().schedule(key, Instant::now() + pause);
+        self.changed.notify_one();
+    }
+
+    /// The next one that is due. [`Queue::finish`] must follow.
+    pub(super) async fn next(&self) -> CrKey {
+        loop {
+            let wait = {
+                let mut state = self.lock();
+                match state.take(Instant::now()) {
+                    Ok(key) => {
+                        drop(state);
+                        // There may be more, and one more worker that waits.
+                        self.changed.notify_one();
+                        return key;
+                    }
+                    Err(wait) => wait,
+                }
+            };
+            match wait {
+                Some(at) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = self.changed.notified() => {}
+                },
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// The look at it is over. `known`: whether the resource still exists.
+    pub(super) fn finish(&self, key: &CrKey, finished: Finished, known: bool) {
+        self.lock().finish(key, finished, known, Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// How many wait for their turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().due.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn schedule(&mut self, key: CrKey, at: Instant) {
+        let entry = self.entries.entry(key.clone()).or_default();
+        match entry.at {
+            Some(earlier) if earlier <= at => return,
+            Some(later) => {
+                self.due.remove(&(later, key.clone()));
+            }
+            None => {}
+        }
+        entry.at = Some(at);
+        if !entry.running {
+            self.due.insert((at, key));
+        }
+    }
+
+    /// One that is due, or when to ask again.
+    fn take(&mut self, now: Instant) -> Result<CrKey, Option<Instant>> {
+        let first = self.due.first().map(|(at, _)| *at);
+        let at = first.map(|at| self.paused_until.map_or(at, |until| at.max(until)));
+        if at.is_none_or(|at| at > now) {
+            return Err(at);
+        }
+        let Some((_, key)) = self.due.pop_first() else { return Err(None) };
+        let entry = self.entries.entry(key.clone()).or_default();
+        (entry.at, entry.running) = (None, true);
+        Ok(key)
+    }
+
+    fn finish(&mut self, key: &CrKey, finished: Finished, known: bool, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.running = false;
+        let pause = match finished {
+            Finished::Settled => {
+                entry.backoff.reset();
+                None
+            }
+            Finished::Again(pause) => {
+                entry.backoff.reset();
+                Some(pause)
+            }
+            Finished::Failed => Some(entry.backoff.next()),
+            Finished::Throttled(pause) => {
+                self.paused_until = self.paused_until.max(Some(now + pause));
+                Some(pause)
+            }
+        };
+        // What was added meanwhile has waited for the end of this look. What failed waits all the same.
+        let again = match (entry.at.take(), pause) {
+            (Some(at), Some(pause)) if finished != Finished::Failed => Some(at.min(now + pause)),
+            (_, Some(pause)) => Some(now + pause),
+            (at, None) => at,
+        };
+        match again {
+            Some(at) => {
+                entry.at = Some(at);
+                self.due.insert((at, key.clone()));
+            }
+            None if !known => {
+                self.entries.remove(key);
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::CrKind;
+
+    fn key(name: &str) -> CrKey {
+        CrKey { kind: CrKind::McpServer, namespace: "ns".to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn one_that_is_being_looked_at_waits_for_the_end_of_that() {
+        let (mut state, now) = (State::default(), Instant::now());
+        state.schedule(key("a"), now);
+        state.schedule(key("a"), now);
+        assert_eq!(state.take(now), Ok(key("a")));
+        assert_eq!(state.take(now), Err(None));
+        state.schedule(key("a"), now);
+        assert_eq!(state.take(now), Err(None), "it is running");
+        state.finish(&key("a"), Finished::Settled, true, now);
+        assert_eq!(state.take(now), Ok(key("a")));
+        state.finish(&key("a"), Finished::Settled, false, now);
+        assert!(state.entries.is_empty() && state.due.is_empty(), "one that is gone leaves nothing behind");
+    }
+
+    #[test]
+    fn one_that_fails_holds_nobody_up_and_a_change_of_it_does_not_hurry_it() {
+        let (mut state, now) = (State::default(), Instant::now());
+        state.schedule(key("bad"), now);
+        state.schedule(key("good"), now);
+        assert_eq!(state.take(now), Ok(key("bad")));
+        state.schedule(key("bad"), now);
+        state.finish(&key("bad"), Finished::Failed, true, now);
+        assert_eq!(state.take(now), Ok(key("good")));
+        assert!(state.take(now).is_err_and(|at| at.is_some_and(|at| at > now)));
+    }
+
+    #[test]
+    fn nothing_is_handed_out_while_the_api_server_wants_rest() {
+        let (mut state, now) = (State::default(), Instant::now());
+        state.schedule(key("a"), now);
+        state.schedule(key("b"), now);
+        let first = state.take(now).unwrap();
+        state.finish(&first, Finished::Throttled(Duration::from_secs(5)), true, now);
+        assert_eq!(state.take(now), Err(Some(now + Duration::from_secs(5))));
+        assert!(state.take(now + Duration::from_secs(5)).is_ok());
+    }
+
+    #[test]
+    fn the_earlier_of_two_times_counts() {
+        let (mut state, now) = (State::default(), Instant::now());
+        state.schedule(key("a"), now + Duration::from_secs(9));
+        state.schedule(key("a"), now + Duration::from_secs(1));
+        state.schedule(key("a"), now + Duration::from_secs(5));
+        assert_eq!(state.take(now), Err(Some(now + Duration::from_secs(1))));
+        assert_eq!(state.due.len(), 1);
+    }
+}

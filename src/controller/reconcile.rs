@@ -1,0 +1,292 @@
+//! One look at one custom resource: what is there, what should be, the writes between them, the status.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use serde_json::Value;
+
+use super::clock;
+use super::decide::{self, Action, Look, Outcome, Scope, Step, concerns};
+use super::events::{Recorder, Severity};
+use super::leader::Leadership;
+use super::objects::{ObjectKind, Settings};
+use super::owned::{Live, Owned, Snapshot};
+use super::queue::Finished;
+use super::status::{self, APPLY_FAILED, MANAGED_ELSEWHERE, READY};
+use super::write::{self, Failure};
+use crate::cluster::{Cluster, CrKey};
+use crate::metrics::{ControllerWrite, Metrics};
+use crate::policy::CrKind;
+
+/// How soon to look again at a name that somebody else's object has: nothing tells when it is free.
+const TAKEN: Duration = Duration::from_secs(30);
+/// The same where ToolHive has it, which is meant to stay.
+const TOOLHIVES: Duration = Duration::from_secs(300);
+/// How soon to look again at an object that is being deleted.
+const GOING: Duration = Duration::from_secs(5);
+/// The API server's sentences about a wrong object can be as long as the object.
+const LONGEST_MESSAGE: usize = 700;
+
+/// What looking at resources takes.
+pub(super) struct Reconciler {
+    pub(super) client: Client,
+    pub(super) cluster: Cluster,
+    pub(super) owned: Arc<Owned>,
+    pub(super) settings: Settings,
+    pub(super) scope: Scope,
+    pub(super) leadership: Arc<Leadership>,
+    pub(super) events: Recorder,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) not_kept: NotKept,
+}
+
+/// Fields of the status that the installed definitions do not keep, as their answers showed. Another's definition may lack
+/// some, and what is not kept would be written for ever.
+#[derive(Debug, Default)]
+pub(super) struct NotKept(Mutex<HashMap<CrKind, BTreeSet<&'static str>>>);
+
+impl Reconciler {
+    /// Looks at a resource, once; says what follows.
+    pub(super) async fn look(&self, key: &CrKey) -> Finished {
+        let finished = match self.reconcile(key).await {
+            Ok(None) => Finished::Settled,
+            Ok(Some(pause)) => Finished::Again(pause),
+            Err(Failure::Throttled(pause)) => {
+                tracing::info!(resource = %key, seconds = pause.as_secs(), "the API server wants rest");
+                Finished::Throttled(super::backoff::jitter(pause * 2))
+            }
+            Err(Failure::NotLeading) => Finished::Settled,
+            Err(Failure::Outdated(reason)) => {
+                tracing::debug!(resource = %key, reason, "decided on what has changed meanwhile; once more");
+                self.metrics.controller_outdated();
+                Finished::Failed
+            }
+            Err(Failure::Refused(reason) | Failure::Unavailable(reason)) => {
+                tracing::warn!(resource = %key, reason, "not as it should be; trying again later");
+                Finished::Failed
+            }
+        };
+        self.metrics.reconciled(key.kind, finished != Finished::Failed);
+        finished
+    }
+
+    async fn reconcile(&self, key: &CrKey) -> Result<Option<Duration>, Failure> {
+        let Some(text) = self.cluster.whole(key) else { return Ok(None) };
+        let mut cr: Value = parse(&text)?;
+        if !concerns(&cr, self.scope) {
+            return Ok(None);
+        }
+        // The objects first, the resource after them: a write is refused when its object has moved, so what is written is
+        // made from a resource as new as the object, whoever else writes.
+        let mut snapshot = self.owned.of(&uid(&cr));
+        let mut action = self.decide(key, &cr, &mut snapshot).await?;
+        if !action.steps.is_empty() {
+            let Some(fresh) = self.cluster.read_whole(&self.client, key).await? else { return Ok(None) };
+            if fresh != text {
+                let before = uid(&cr);
+                cr = parse(&fresh)?;
+                // Another resource of the name: its own news lead here.
+                if uid(&cr) != before || !concerns(&cr, self.scope) {
+                    return Ok(None);
+                }
+                action = self.decide(key, &cr, &mut snapshot).await?;
+            }
+        }
+        let failure = self.carry_out(key, &cr, &action, &mut snapshot).await;
+        let refused = match &failure {
+            Err(Failure::Refused(reason)) => Some(shortened(reason)),
+            Err(_) => return failure.map(|()| None),
+            Ok(()) => None,
+        };
+        self.tell(key, &cr, &action, refused.as_deref()).await;
+        self.write_status(key, &cr, &action, &snapshot, refused.as_deref()).await?;
+        failure?;
+        Ok(match &action.outcome {
+            Outcome::Built { .. } | Outcome::Refused { .. } => None,
+            Outcome::Elsewhere { of_toolhive: true, .. } => Some(super::backoff::jitter(TOOLHIVES)),
+            Outcome::Elsewhere { .. } => Some(super::backoff::jitter(TAKEN)),
+            Outcome::Waiting { .. } => Some(super::backoff::jitter(GOING)),
+        })
+    }
+
+    /// Decides, and looks up what that takes.
+    async fn decide(&self, key: &CrKey, cr: &Value, snapshot: &mut Snapshot) -> Result<Action, Failure> {
+        loop {
+            let Look { kind, name } = match decide::decide(key, cr, snapshot, &self.settings) {
+                Ok(action) => return Ok(action),
+                Err(look) => look,
+            };
+            // Each answer is one more place that is known, and a plan has few.
+            match write::read(&self.client, &key.namespace, kind, &name).await? {
+                Some(live) => drop(snapshot.objects.insert((kind, name), Arc::new(live))),
+                None => drop(snapshot.absent.insert((kind, name))),
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        key: &CrKey,
+        cr: &Value,
+        action: &Action,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), Failure> {
+        let mut done: Vec<(&'static str, String)> = Vec::new();
+        let mut result = Ok(());
+        for step in &action.steps {
+            result = self.carry_out_one(key, step, snapshot, &mut done).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        if !done.is_empty() {
+            let note = sentence(&done);
+            tracing::info!(resource = %key, note, "written");
+            let reason = if done.iter().all(|(verb, _)| *verb == "created") { "Created" } else { "Updated" };
+            self.events.publish(key, cr, Severity::Normal, reason, &note).await;
+            for warning in &action.warnings {
+                self.events.publish(key, cr, Severity::Warning, warning.reason, &warning.message).await;
+            }
+        }
+        result
+    }
+
+    async fn carry_out_one(
+        &self,
+        key: &CrKey,
+        step: &Step,
+        snapshot: &mut Snapshot,
+        done: &mut Vec<(&'static str, String)>,
+    ) -> Result<(), Failure> {
+        if !self.leadership.may_write() {
+            return Err(Failure::NotLeading);
+        }
+        let (client, namespace) = (&self.client, key.namespace.as_str());
+        let (kind, name, verb) = match step {
+            Step::Create(object) => {
+                let live = write::apply(client, namespace, object, None).await?;
+                self.keep(key, object.kind, object.name(), live, snapshot);
+                (object.kind, object.name(), "created")
+            }
+            Step::Apply { object, live, hand_over } => {
+                let mut live = Live::clone(live);
+                if let Some(count) = hand_over {
+                    live = write::hand_over(client, namespace, object, &live, *count).await?;
+                    self.metrics.controller_write(object.kind.as_str(), ControllerWrite::HandOver);
+                    if !self.leadership.may_write() {
+                        return Err(Failure::NotLeading);
+                    }
+                }
+                let live = write::apply(client, namespace, object, Some(&live)).await?;
+                self.keep(key, object.kind, object.name(), live, snapshot);
+                (object.kind, object.name(), "updated")
+            }
+            Step::Delete { kind, name, live } => {
+                write::delete(client, namespace, *kind, name, live).await?;
+                snapshot.objects.remove(&(*kind, name.clone()));
+                (*kind, name.as_str(), "deleted")
+            }
+        };
+        self.metrics.controller_write(
+            kind.as_str(),
+            match verb {
+                "created" => ControllerWrite::Create,
+                "updated" => ControllerWrite::Update,
+                _ => ControllerWrite::Delete,
+            },
+        );
+        done.push((verb, format!("{} {name}", kind.as_str())));
+        Ok(())
+    }
+
+    fn keep(&self, key: &CrKey, kind: ObjectKind, name: &str, live: Live, snapshot: &mut Snapshot) {
+        self.owned.take_over(kind, &key.namespace, name, live.clone());
+        snapshot.objects.insert((kind, name.to_owned()), Arc::new(live));
+    }
+
+    /// An Event for what the status is about to say for the first time.
+    async fn tell(&self, key: &CrKey, cr: &Value, action: &Action, refused: Option<&str>) {
+        let news = match (&action.outcome, refused) {
+            (Outcome::Refused { reason, message }, _) => Some((READY, reason.as_str(), message.as_str())),
+            (Outcome::Elsewhere { message, .. }, _) => Some((MANAGED_ELSEWHERE, MANAGED_ELSEWHERE, message.as_str())),
+            (_, Some(message)) => Some((READY, APPLY_FAILED, message)),
+            _ => None,
+        };
+        let active = action.conditions.iter().filter(|condition| condition.active);
+        let active = active.map(|condition| (condition.kind, condition.reason, condition.message.as_str()));
+        for (kind, reason, message) in news.into_iter().chain(active) {
+            if self.leadership.may_write() && status::is_news(cr, kind, reason, message) {
+                self.events.publish(key, cr, Severity::Warning, reason, message).await;
+            }
+        }
+    }
+
+    async fn write_status(
+        &self,
+        key: &CrKey,
+        cr: &Value,
+        action: &Action,
+        snapshot: &Snapshot,
+        failure: Option<&str>,
+    ) -> Result<(), Failure> {
+        let not_kept = self.not_kept.of(key.kind);
+        let now = clock::now();
+        let known = status::Known { kind: key.kind, cr, action, snapshot, failure, not_kept: &not_kept, now: &now };
+        let Some(wanted) = status::change(&known) else { return Ok(()) };
+        if !self.leadership.may_write() {
+            return Err(Failure::NotLeading);
+        }
+        let answer = write::status(&self.client, key, cr, &wanted).await?;
+        self.metrics.controller_write(key.kind.as_str(), ControllerWrite::Status);
+        self.not_kept.learn(key.kind, &wanted, &answer);
+        self.cluster.take_over(key, answer);
+        Ok(())
+    }
+}
+
+impl NotKept {
+    fn of(&self, kind: CrKind) -> BTreeSet<&'static str> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&kind).cloned().unwrap_or_default()
+    }
+
+    fn learn(&self, kind: CrKind, sent: &Value, answer: &Value) {
+        let lost = status::FIELDS.into_iter().filter(|field| {
+            sent.get(field).is_some() && answer.get("status").and_then(|status| status.get(field)).is_none()
+        });
+        let lost: Vec<_> = lost.collect();
+        if !lost.is_empty() {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(kind).or_default().extend(lost);
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::Unavailable(format!("the resource cannot be read: {error}")))
+}
+
+fn uid(cr: &Value) -> String {
+    cr.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// As in `created ConfigMap a, Service b; updated Deployment c`.
+fn sentence(done: &[(&'static str, String)]) -> String {
+    let mut parts: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (verb, what) in done {
+        match parts.last_mut() {
+            Some((last, list)) if last == verb => list.push(what),
+            _ => parts.push((verb, vec![what])),
+        }
+    }
+    parts.iter().map(|(verb, list)| format!("{verb} {}", list.join(", "))).collect::<Vec<_>>().join("; ")
+}
+
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
+        None => message.to_owned(),
+    }
+}

@@ -1,0 +1,164 @@
+//! What the status of a custom resource says. Pure.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::decide::{Action, Outcome};
+use super::objects::{Condition, ObjectKind};
+use super::owned::Snapshot;
+use crate::policy::CrKind;
+
+/// The condition that sums up the others.
+pub(super) const READY: &str = "Ready";
+/// The condition that says that an object is somebody else's.
+pub(super) const MANAGED_ELSEWHERE: &str = "ManagedElsewhere";
+/// Why a resource is not ready when the API server refuses an object.
+pub(super) const APPLY_FAILED: &str = "ApplyFailed";
+
+/// What is known of one resource.
+pub(super) struct Known<'a> {
+    pub(super) kind: CrKind,
+    /// The resource as it was read.
+    pub(super) cr: &'a Value,
+    pub(super) action: &'a Action,
+    /// Its objects after the steps.
+    pub(super) snapshot: &'a Snapshot,
+    /// What the API server said against an object.
+    pub(super) failure: Option<&'a str>,
+    /// Fields of the status that the installed definition does not keep.
+    pub(super) not_kept: &'a BTreeSet<&'static str>,
+    pub(super) now: &'a str,
+}
+
+/// The fields besides the conditions.
+pub(super) const FIELDS: [&str; 6] = ["phase", "url", "replicas", "readyReplicas", "selector", "observedGeneration"];
+
+struct Summary {
+    phase: &'static str,
+    ready: bool,
+    reason: &'static str,
+    message: String,
+}
+
+/// The status to apply, or nothing when it stands already.
+pub(super) fn change(known: &Known<'_>) -> Option<Value> {
+    let wanted = wanted(known);
+    let there = known.cr.get("status").unwrap_or(&Value::Null);
+    let same = wanted.as_object()?.iter().all(|(key, value)| match key.as_str() {
+        "conditions" => value.as_array().into_iter().flatten().all(|wanted| {
+            let there = condition(there, wanted["type"].as_str().unwrap_or_default());
+            there.is_some_and(|there| without_time(there) == without_time(wanted))
+        }),
+        _ => there.get(key) == Some(value),
+    });
+    (!same).then_some(wanted)
+}
+
+/// Whether a condition says something else than it did.
+pub(super) fn is_news(cr: &Value, kind: &str, reason: &str, message: &str) -> bool {
+    let there = cr.get("status").and_then(|status| condition(status, kind));
+    there.is_none_or(|there| there["reason"] != reason || there["message"] != message)
+}
+
+fn wanted(known: &Known<'_>) -> Value {
+    let uid = known.cr.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let of_toolhive = matches!(known.action.outcome, Outcome::Elsewhere { of_toolhive: true, .. });
+    let mut status = Map::new();
+    let mut conditions = Vec::new();
+    if !of_toolhive {
+        // Else the rest of the status is ToolHive's, too.
+        let summary = summary(known, uid);
+        let front = known.snapshot.workload(ObjectKind::Deployment, uid).map(|live| &live.workload);
+        let url = match &known.action.outcome {
+            Outcome::Built { url } => url.as_str(),
+            _ => "",
+        };
+        let fields = [
+            json!(summary.phase),
+            json!(url),
+            json!(front.map_or(0, |front| front.pods)),
+            json!(front.map_or(0, |front| front.ready)),
+            json!(front.map_or("", |front| &*front.selector)),
+            known.cr.pointer("/metadata/generation").cloned().unwrap_or(json!(0)),
+        ];
+        let kept = FIELDS.into_iter().zip(fields).filter(|(name, _)| !known.not_kept.contains(name));
+        status.extend(kept.map(|(name, value)| (name.to_owned(), value)));
+        conditions.push((READY, summary.ready, summary.reason, summary.message));
+        let others = known.action.conditions.iter();
+        conditions.extend(
+            others.map(|Condition { kind, active, reason, message }| (*kind, *active, *reason, message.clone())),
+        );
+    }
+    match &known.action.outcome {
+        Outcome::Elsewhere { message, .. } => {
+            conditions.push((MANAGED_ELSEWHERE, true, MANAGED_ELSEWHERE, message.clone()))
+        }
+        // It is said to be over only where it was.
+        _ if known.cr.get("status").and_then(|status| condition(status, MANAGED_ELSEWHERE)).is_some() => {
+            conditions.push((MANAGED_ELSEWHERE, false, "Own", "every object is this resource's".to_owned()));
+        }
+        _ => {}
+    }
+    let conditions = conditions
+        .into_iter()
+        .map(|(kind, active, reason, message)| full_condition(known, kind, active, reason, &message));
+    status.insert("conditions".to_owned(), conditions.collect());
+    Value::Object(status)
+}
+
+fn summary(known: &Known<'_>, uid: &str) -> Summary {
+    let not_ready = |phase, reason, message: &str| Summary { phase, ready: false, reason, message: message.to_owned() };
+    match &known.action.outcome {
+        Outcome::Refused { reason, message } => return not_ready("Failed", reason.as_str(), message),
+        Outcome::Elsewhere { message, .. } => return not_ready("Failed", MANAGED_ELSEWHERE, message),
+        Outcome::Waiting { message } => return not_ready("Pending", "Waiting", message),
+        Outcome::Built { .. } => {}
+    }
+    if let Some(failure) = known.failure {
+        return not_ready("Failed", APPLY_FAILED, failure);
+    }
+    let front = known.snapshot.workload(ObjectKind::Deployment, uid).map(|live| &live.workload);
+    let back = known.snapshot.workload(ObjectKind::StatefulSet, uid).map(|live| &live.workload);
+    let parts = match known.kind {
+        CrKind::McpServer => vec![("proxy", front), ("server", back)],
+        CrKind::VirtualMcpServer => vec![("server", front)],
+    };
+    // VirtualMCPServer's phase has no such word.
+    let stopped = if known.kind == CrKind::McpServer { "Stopped" } else { "Pending" };
+    for (what, part) in &parts {
+        if part.is_some_and(|part| part.count == Some(0)) {
+            return not_ready(stopped, "Stopped", &format!("the {what} is scaled to 0"));
+        }
+    }
+    // Without numbers, which would be a write for each pod.
+    for (what, part) in &parts {
+        if part.is_none_or(|part| part.ready == 0) {
+            return not_ready("Pending", "NotReady", &format!("no pod of the {what} is ready"));
+        }
+    }
+    Summary { phase: "Ready", ready: true, reason: READY, message: "every part has a pod that is ready".to_owned() }
+}
+
+fn full_condition(known: &Known<'_>, kind: &str, active: bool, reason: &str, message: &str) -> Value {
+    let status = if active { "True" } else { "False" };
+    let there = known.cr.get("status").and_then(|status| condition(status, kind));
+    let same = there.filter(|there| there["status"] == status);
+    let since = same.and_then(|there| there["lastTransitionTime"].as_str()).unwrap_or(known.now);
+    json!({
+        "type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since,
+        "observedGeneration": known.cr.pointer("/metadata/generation").cloned().unwrap_or(json!(0)),
+    })
+}
+
+fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    status.get("conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+fn without_time(condition: &Value) -> Value {
+    let mut condition = condition.clone();
+    if let Some(condition) = condition.as_object_mut() {
+        condition.remove("lastTransitionTime");
+    }
+    condition
+}

@@ -1,0 +1,165 @@
+//! Single writes, each within its time, and what their failures mean.
+
+use std::future::Future;
+use std::time::Duration;
+
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::core::Request;
+use kube::{Client, Error};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::objects::{Object, ObjectKind};
+use super::owned::{Arriving, COUNT_KEEPER, FIELD_MANAGER, Live};
+use super::path::{collection, custom_resources};
+use crate::cluster::CrKey;
+
+/// The longest that one request takes. Webhooks may take 5 s of it; a lease is not taken from a leader before what it
+/// began is over (see `lease`).
+pub(super) const REQUEST: Duration = Duration::from_secs(8);
+/// Where the API server does not say how long it wants to be left alone.
+const THROTTLED: Duration = Duration::from_secs(1);
+
+/// Why something was not done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was decided on a state that has changed since.
+    Outdated(String),
+    /// The API server wants to be left alone for so long.
+    Throttled(Duration),
+    /// The API server refuses what was asked, and will until something changes.
+    Refused(String),
+    /// It cannot be reached, or cannot answer.
+    Unavailable(String),
+    /// This replica leads no more.
+    NotLeading,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let Error::Api(status) = error else { return Self::Unavailable(error.to_string()) };
+        match status.code {
+            409 => Self::Outdated(status.message.clone()),
+            429 => {
+                let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+                Self::Throttled(if seconds == 0 { THROTTLED } else { Duration::from_secs(u64::from(seconds).min(60)) })
+            }
+            400..500 => Self::Refused(status.message.clone()),
+            _ => Self::Unavailable(status.message.clone()),
+        }
+    }
+}
+
+/// Gives a request its time.
+pub(super) async fn bounded<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match timeout(REQUEST, request).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Service(format!("no answer within {} s", REQUEST.as_secs()).into())),
+    }
+}
+
+/// Applies an object; on the state that `live` is a copy of, or where there is none.
+pub(super) async fn apply(
+    client: &Client,
+    namespace: &str,
+    object: &Object,
+    live: Option<&Live>,
+) -> Result<Live, Failure> {
+    let mut json = object.json.clone();
+    if let (Some(live), Some(metadata)) = (live, json.get_mut("metadata").and_then(Value::as_object_mut)) {
+        metadata.insert("uid".to_owned(), json!(live.uid));
+        metadata.insert("resourceVersion".to_owned(), json!(live.version));
+    }
+    // Where something was made of that name meanwhile, a conflict shows it.
+    let params = PatchParams { force: live.is_some(), ..PatchParams::apply(FIELD_MANAGER) };
+    patch(client, namespace, object.kind, object.name(), &params, &json).await
+}
+
+/// Lets another field manager hold the count as it is.
+pub(super) async fn hand_over(
+    client: &Client,
+    namespace: &str,
+    object: &Object,
+    live: &Live,
+    count: i64,
+) -> Result<Live, Failure> {
+    let json = json!({
+        "apiVersion": object.json["apiVersion"], "kind": object.json["kind"],
+        "metadata": {"name": object.name(), "namespace": namespace, "uid": live.uid, "resourceVersion": live.version},
+        "spec": {"replicas": count},
+    });
+    patch(client, namespace, object.kind, object.name(), &PatchParams::apply(COUNT_KEEPER).force(), &json).await
+}
+
+async fn patch(
+    client: &Client,
+    namespace: &str,
+    kind: ObjectKind,
+    name: &str,
+    params: &PatchParams,
+    json: &Value,
+) -> Result<Live, Failure> {
+    let request = Request::new(collection(kind, namespace)).patch(name, params, &Patch::Apply(json));
+    let answer: Arriving = bounded(client.request(request.map_err(Error::BuildRequest)?)).await?;
+    Ok(answer.live())
+}
+
+/// Deletes an object, if it is still the one that `live` is a copy of.
+pub(super) async fn delete(
+    client: &Client,
+    namespace: &str,
+    kind: ObjectKind,
+    name: &str,
+    live: &Live,
+) -> Result<(), Failure> {
+    let params = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        preconditions: Some(Preconditions {
+            uid: Some(live.uid.clone()),
+            resource_version: Some(live.version.clone()),
+        }),
+        ..DeleteParams::default()
+    };
+    let request = Request::new(collection(kind, namespace)).delete(name, &params).map_err(Error::BuildRequest)?;
+    match bounded(client.request::<Value>(request)).await {
+        Ok(_) => Ok(()),
+        Err(Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An object as it is stored now, if there is one.
+pub(super) async fn read(
+    client: &Client,
+    namespace: &str,
+    kind: ObjectKind,
+    name: &str,
+) -> Result<Option<Live>, Failure> {
+    let request = Request::new(collection(kind, namespace)).get(name, &GetParams::default());
+    match bounded(client.request::<Arriving>(request.map_err(Error::BuildRequest)?)).await {
+        Ok(found) => Ok(Some(found.live())),
+        Err(Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Applies a status on the state of the resource that it was decided on; gives the resource as it is after.
+pub(super) async fn status(client: &Client, key: &CrKey, cr: &Value, status: &Value) -> Result<Value, Failure> {
+    let metadata = &cr["metadata"];
+    let api_version = cr["apiVersion"].as_str().unwrap_or_default();
+    let version = api_version.split_once('/').map_or(api_version, |(_, version)| version);
+    let json = json!({
+        "apiVersion": api_version, "kind": cr["kind"],
+        "metadata": {"name": key.name, "namespace": key.namespace, "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"]},
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let request = Request::new(custom_resources(key, version)).patch_subresource(
+        "status",
+        &key.name,
+        &params,
+        &Patch::Apply(&json),
+    );
+    Ok(bounded(client.request(request.map_err(Error::BuildRequest)?)).await?)
+}

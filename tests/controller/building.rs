@@ -1,0 +1,175 @@
+//! What is built, what is not, and that it goes.
+
+use std::sync::Arc;
+
+use berth_test_cluster::wait_for;
+use libtest_mimic::{Failed, Trial};
+use serde_json::{Value, json};
+
+use crate::objects::{mcp_server, parts, redis, virtual_mcp_server};
+use crate::world::{BOUND, Namespace, World, trial};
+
+pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
+    vec![
+        trial(world, "building::an_mcpserver_is_built_and_goes_with_its_resource", built_and_gone),
+        trial(world, "building::a_virtual_server_is_built", virtual_server),
+        trial(world, "building::what_is_not_asked_for_is_not_built", not_asked_for),
+        trial(world, "building::what_berth_does_not_do_is_not_built", refused),
+        trial(world, "building::what_is_somebody_elses_is_not_touched", somebody_elses),
+    ]
+}
+
+fn condition(cr: &Value, kind: &str) -> Value {
+    let mut conditions = cr["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
+}
+
+fn built_and_gone(ns: &Namespace) -> Result<(), Failed> {
+    let audit = ns.audit();
+    let created =
+        ns.build(&mcp_server("foo", json!({"replicas": 2, "backendReplicas": 3, "sessionStorage": redis()})))?;
+    for part in parts("foo") {
+        let object = ns.get(&part)?;
+        let owner = &object["metadata"]["ownerReferences"];
+        assert_eq!(owner[0]["uid"], created["metadata"]["uid"], "{part}: {owner}");
+        assert_eq!((&owner[0]["controller"], owner.as_array().map(Vec::len)), (&json!(true), Some(1)), "{part}");
+    }
+    let (deployment, stateful_set) = (ns.get("Deployment/foo")?, ns.get("StatefulSet/foo")?);
+    assert_eq!((&deployment["spec"]["replicas"], &stateful_set["spec"]["replicas"]), (&json!(2), &json!(3)));
+    assert_eq!(stateful_set["spec"]["serviceName"], "mcp-foo-headless");
+    assert_eq!(ns.client.list(&ns.name, "Service")?.len(), 3);
+
+    let cr = ns.get("MCPServer/foo")?;
+    let status = &cr["status"];
+    assert_eq!(status["phase"], "Pending", "{status}");
+    assert_eq!(condition(&cr, "Ready")["reason"], "NotReady", "{status}");
+    assert_eq!(condition(&cr, "SessionStorageWarning")["status"], "False", "{status}");
+    assert_eq!(status["observedGeneration"], 1, "{status}");
+    assert!(status["url"].as_str().is_some_and(|url| url.contains("mcp-foo-proxy")), "{status}");
+    // An autoscaler of the resource finds the pods by it.
+    let selector = status["selector"].as_str().unwrap_or_default();
+    for (key, value) in deployment["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten() {
+        assert!(selector.contains(&format!("{key}={}", value.as_str().unwrap())), "{selector}");
+    }
+    let scale = ns.kubectl.run(&[
+        "get",
+        "mcpserver/foo",
+        "--subresource=scale",
+        "-o",
+        "jsonpath={.spec.replicas} {.status.selector}",
+    ])?;
+    assert_eq!(scale.ok()?, format!("2 {selector}"));
+    let events = ns.client.list(&ns.name, "Event")?;
+    let told =
+        events.iter().filter(|event| event["regarding"]["name"] == "foo" && event["reason"] == "Created").count();
+    assert_eq!(told, 1, "{:?}", audit.requests());
+
+    // Ready pods, as a kubelet would report them.
+    ns.client.merge_status(
+        &ns.name,
+        "Deployment/foo",
+        &json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}}),
+    )?;
+    ns.client.merge_status(
+        &ns.name,
+        "StatefulSet/foo",
+        &json!({"status": {"replicas": 3, "readyReplicas": 3, "availableReplicas": 3}}),
+    )?;
+
+    ns.client.delete(&ns.name, "MCPServer/foo")?;
+    for part in parts("foo") {
+        wait_for(&format!("the end of {part}"), BOUND, || Ok(ns.find(&part)?.is_none().then_some(())))?;
+    }
+    Ok(())
+}
+
+fn virtual_server(ns: &Namespace) -> Result<(), Failed> {
+    ns.create(&virtual_mcp_server("agg", json!({"replicas": 2, "sessionStorage": redis()})))?;
+    for part in ["ConfigMap/agg-vmcp-config", "Service/vmcp-agg", "Deployment/agg"] {
+        ns.wait(part, "is there", |_| true)?;
+    }
+    ns.wait("VirtualMCPServer/agg", "has a status", |cr| cr["status"]["observedGeneration"] == 1)?;
+    assert!(ns.find("StatefulSet/agg")?.is_none());
+    Ok(())
+}
+
+fn not_asked_for(ns: &Namespace) -> Result<(), Failed> {
+    let mut other = mcp_server("other", json!({}));
+    other["metadata"]["annotations"] = json!({"berth.dev/class": "somebody"});
+    ns.create(&other)?;
+    other["metadata"] = json!({"name": "nobody"});
+    ns.create(&other)?;
+    ns.build(&mcp_server("asks", json!({})))?;
+    let names: Vec<_> =
+        ns.client.list(&ns.name, "Deployment")?.iter().map(|object| object["metadata"]["name"].clone()).collect();
+    assert_eq!(names, ["asks"]);
+    assert_eq!(ns.get("MCPServer/nobody")?["status"], Value::Null);
+    // It asks later.
+    ns.edit("MCPServer/nobody", &json!({"metadata": {"annotations": {"berth.dev/class": "berth"}}}))?;
+    ns.wait("Deployment/nobody", "is there", |_| true)?;
+    Ok(())
+}
+
+fn refused(ns: &Namespace) -> Result<(), Failed> {
+    let cases = [
+        ("stdio", json!({"transport": "stdio"}), "TransportUnsupported", "transport"),
+        ("oidc", json!({"oidcConfig": {"type": "kubernetes"}}), "UnsupportedField", "oidcConfig"),
+        ("authz", json!({"authzConfig": {"type": "inline"}}), "UnsupportedField", "authzConfig"),
+        ("template", json!({"podTemplateSpec": {"spec": {"containers": "many"}}}), "InvalidSpec", "podTemplateSpec"),
+    ];
+    for (name, spec, reason, field) in cases {
+        ns.create(&mcp_server(name, spec))?;
+        let cr =
+            ns.wait(&format!("MCPServer/{name}"), "says why not", |cr| condition(cr, "Ready")["status"] == "False")?;
+        let ready = condition(&cr, "Ready");
+        assert_eq!(ready["reason"], reason, "{ready}");
+        assert!(ready["message"].as_str().is_some_and(|message| message.contains(field)), "{ready}");
+        assert_eq!(cr["status"]["phase"], "Failed");
+        wait_for("an Event", BOUND, || {
+            let events = ns.client.list(&ns.name, "Event")?;
+            Ok(events.into_iter().find(|event| event["regarding"]["name"] == name && event["reason"] == reason))
+        })?;
+    }
+    for kind in ["Deployment", "StatefulSet", "Service"] {
+        assert_eq!(ns.client.list(&ns.name, kind)?.len(), 0, "{kind}");
+    }
+    // What runs without a guard goes when one is asked for.
+    ns.build(&mcp_server("open", json!({})))?;
+    ns.edit("MCPServer/open", &json!({"spec": {"oidcConfig": {"type": "kubernetes"}}}))?;
+    for part in parts("open") {
+        wait_for(&format!("the end of {part}"), BOUND, || Ok(ns.find(&part)?.is_none().then_some(())))?;
+    }
+    // What cannot be read may be a slip, and stops nothing that runs.
+    ns.build(&mcp_server("slip", json!({})))?;
+    ns.edit("MCPServer/slip", &json!({"spec": {"podTemplateSpec": {"spec": {"containers": "many"}}}}))?;
+    ns.wait("MCPServer/slip", "says what is wrong", |cr| condition(cr, "Ready")["reason"] == "InvalidSpec")?;
+    for part in parts("slip") {
+        ns.get(&part)?;
+    }
+    Ok(())
+}
+
+fn somebody_elses(ns: &Namespace) -> Result<(), Failed> {
+    let service = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"selector": {"app": "another"}, "ports": [{"port": 1}]}})
+    };
+    let mine = ns.create(&service("mcp-taken-proxy"))?;
+    ns.create(&mcp_server("taken", json!({})))?;
+    let cr = ns
+        .wait("MCPServer/taken", "says that it is taken", |cr| condition(cr, "ManagedElsewhere")["status"] == "True")?;
+    let message = condition(&cr, "ManagedElsewhere")["message"].clone();
+    assert!(message.as_str().is_some_and(|message| message.contains("Service mcp-taken-proxy")), "{message}");
+    assert!(ns.find("Deployment/taken")?.is_none() && ns.find("Service/mcp-taken")?.is_none());
+
+    // ToolHive's operator has built this one already.
+    let cr = ns.create(&mcp_server("toolhives", json!({})))?;
+    let owner = json!([{"apiVersion": cr["apiVersion"], "kind": "MCPServer", "name": "toolhives", "uid": cr["metadata"]["uid"],
+        "controller": true}]);
+    let mut config =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later-runconfig"}, "data": {}});
+    config["metadata"]["ownerReferences"] = owner;
+    ns.create(&config)?;
+    assert_eq!(ns.get("Service/mcp-taken-proxy")?["metadata"]["resourceVersion"], mine["metadata"]["resourceVersion"]);
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The API server without kubectl, which would be too slow for many objects.
+
+use std::path::Path;
+
+use berth_test_cluster::{Error, Result};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Config};
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+/// Requests as the cluster's administrator.
+#[derive(Clone)]
+pub(crate) struct Client {
+    client: kube::Client,
+    handle: Handle,
+}
+
+impl Client {
+    pub(crate) fn connect(handle: &Handle, kubeconfig: &Path) -> Result<Self> {
+        let client = handle.block_on(async {
+            let kubeconfig = Kubeconfig::read_from(kubeconfig).map_err(failed)?;
+            let options = KubeConfigOptions::default();
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?;
+            kube::Client::try_from(config).map_err(failed)
+        })?;
+        Ok(Self { client, handle: handle.clone() })
+    }
+
+    /// An object, if there is one; `what` as in `Deployment/web`.
+    pub(crate) fn find(&self, namespace: &str, what: &str) -> Result<Option<Value>> {
+        let (kind, name) = split(what);
+        let found = self.handle.block_on(self.api(namespace, kind).get_opt(name)).map_err(failed)?;
+        Ok(found.as_ref().map(to_value))
+    }
+
+    /// An object that is there.
+    pub(crate) fn get(&self, namespace: &str, what: &str) -> Result<Value> {
+        self.find(namespace, what)?.ok_or_else(|| Error::new(format!("there is no {what}")))
+    }
+
+    /// All objects of a kind; of all namespaces where none is named.
+    pub(crate) fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
+        let api = match namespace {
+            "" => Api::all_with(self.client.clone(), &resource(kind)),
+            namespace => self.api(namespace, kind),
+        };
+        let found = self.handle.block_on(api.list(&ListParams::default())).map_err(failed)?;
+        Ok(found.items.iter().map(to_value).collect())
+    }
+
+    pub(crate) fn create(&self, namespace: &str, manifest: &Value) -> Result<Value> {
+        let api = self.api(namespace, manifest["kind"].as_str().unwrap_or_default());
+        let object = serde_json::from_value(manifest.clone()).map_err(failed)?;
+        let created = self.handle.block_on(api.create(&PostParams::default(), &object));
+        Ok(to_value(&created.map_err(failed)?))
+    }
+
+    /// A merge patch by a field manager.
+    pub(crate) fn merge(&self, namespace: &str, what: &str, manager: &str, patch: &Value) -> Result<Value> {
+        self.patch(namespace, what, manager, "", &Patch::Merge(patch))
+    }
+
+    /// A merge patch of the status.
+    pub(crate) fn merge_status(&self, namespace: &str, what: &str, patch: &Value) -> Result<Value> {
+        self.patch(namespace, what, "test", "status", &Patch::Merge(patch))
+    }
+
+    fn patch(&self, namespace: &str, what: &str, manager: &str, sub: &str, patch: &Patch<&Value>) -> Result<Value> {
+        let (kind, name) = split(what);
+        let api = self.api(namespace, kind);
+        let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+        let patched = self.handle.block_on(async {
+            match sub {
+                "" => api.patch(name, &params, patch).await,
+                sub => api.patch_subresource(sub, name, &params, patch).await,
+            }
+        });
+        Ok(to_value(&patched.map_err(failed)?))
+    }
+
+    pub(crate) fn delete(&self, namespace: &str, what: &str) -> Result<()> {
+        let (kind, name) = split(what);
+        self.handle.block_on(self.api(namespace, kind).delete(name, &DeleteParams::default())).map_err(failed)?;
+        Ok(())
+    }
+
+    fn api(&self, namespace: &str, kind: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &resource(kind))
+    }
+}
+
+fn split(what: &str) -> (&str, &str) {
+    what.split_once('/').unwrap_or_else(|| panic!("{what} is no KIND/NAME"))
+}
+
+fn resource(kind: &str) -> ApiResource {
+    let known = [
+        ("", "v1", "ConfigMap"),
+        ("", "v1", "Service"),
+        ("apps", "v1", "ControllerRevision"),
+        ("apps", "v1", "Deployment"),
+        ("apps", "v1", "ReplicaSet"),
+        ("apps", "v1", "StatefulSet"),
+        ("coordination.k8s.io", "v1", "Lease"),
+        ("events.k8s.io", "v1", "Event"),
+        ("toolhive.stacklok.dev", "v1beta1", "MCPServer"),
+        ("toolhive.stacklok.dev", "v1beta1", "VirtualMCPServer"),
+    ];
+    let found = known.into_iter().find(|(_, _, known)| *known == kind);
+    let (group, version, kind) = found.unwrap_or_else(|| panic!("the client knows no {kind}"));
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+        kind: kind.to_owned(),
+        plural: format!("{}s", kind.to_lowercase()),
+    }
+}
+
+fn to_value(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).expect("it came as JSON")
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::new(format!("the API server: {error}"))
+}

@@ -1,0 +1,50 @@
+//! The controller in front of a real API server.
+//!
+//! One control plane and one Berth, webhook and controller, serve the trials in [`world`], which run in parallel, each in
+//! a namespace of its own. Those in [`alone`] have a control plane for themselves, one at a time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
+
+mod audit;
+mod building;
+mod client;
+mod drift;
+mod generation;
+mod objects;
+mod replicas;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::world::World;
+
+type Subject = fn(&Arc<World>) -> Vec<Trial>;
+
+/// The files with trials.
+#[rustfmt::skip] // one a line: several people add to it at a time
+const SUBJECTS: &[Subject] = &[
+    building::trials,
+    drift::trials,
+    generation::trials,
+    replicas::trials,
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Much of a trial is waiting.
+    arguments.test_threads.get_or_insert(4);
+    let world = Arc::new(World::default());
+    let trials = SUBJECTS.iter().flat_map(|trials| trials(&world)).collect();
+    if !arguments.list
+        && let Err(error) = world.start()
+    {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(world);
+    conclusion.exit_code()
+}
