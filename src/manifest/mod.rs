@@ -17,6 +17,14 @@ pub use document::{Document, Object, Rewritten};
 pub use input::{InputError, parse, read};
 pub use split::{Piece, split};
 
+/// A value as YAML that every reader takes for the same, of version 1.1 and 1.2. Ends in a line break.
+#[must_use]
+pub fn to_yaml(value: &serde_json::Value) -> String {
+    let mut text = emit::block(value, 0, emit::Style::default(), None);
+    text.push('\n');
+    text
+}
+
 /// One file, or standard input.
 #[derive(Debug)]
 pub struct Source {

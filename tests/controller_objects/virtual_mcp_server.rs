@@ -60,6 +60,21 @@ fn the_configuration_is_handed_on_as_it_is() {
     });
     let build = built(&virtual_mcp_server(json!({"config": given.clone()})));
     assert_eq!(config(&build), given);
+    // What the aggregator's YAML library, and older ones, would take for something else stands in quotes.
+    let map = find(&build, ObjectKind::ConfigMap, "foo-vmcp-config");
+    let text = map["data"]["config.yaml"].as_str().unwrap();
+    for line in [
+        "- \"yes\"",
+        "- \"0x10\"",
+        "- \"08\"",
+        "- \"1_000\"",
+        "- \"2001-01-01\"",
+        "- \"0o7\"",
+        "- \"<<\"",
+        "\"on\": true",
+    ] {
+        assert!(text.lines().any(|known| known.trim() == line), "{line}\n{text}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::refusal::Refusal;
 use super::resource::Resource;
 use super::{Object, ObjectKind, metadata, names};
+use crate::manifest::to_yaml;
 use crate::policy::RedisStorage;
 
 /// Key of the RunConfig in its ConfigMap, and name of its file.
@@ -77,9 +78,9 @@ pub(super) fn vmcp_config(config: Option<&Map<String, Value>>, redis: Option<&Re
 pub(super) const SESSION_STORAGE: &str = "sessionStorage";
 
 /// The ConfigMap of the aggregator.
-pub(super) fn vmcp(resource: &Resource<'_>, config: &Map<String, Value>) -> Result<Object, Refusal> {
-    let text = serde_saphyr::to_string(config).map_err(|error| Refusal::invalid("spec.config", error))?;
+pub(super) fn vmcp(resource: &Resource<'_>, config: &Map<String, Value>) -> Object {
+    let text = to_yaml(&Value::Object(config.clone()));
     let name = names::vmcp_config(&resource.name);
     let data = json!({"data": {VMCP_CONFIG_KEY: text}});
-    Ok(metadata::object(resource, ObjectKind::ConfigMap, name, &metadata::front_labels(resource), None, data))
+    metadata::object(resource, ObjectKind::ConfigMap, name, &metadata::front_labels(resource), None, data)
 }

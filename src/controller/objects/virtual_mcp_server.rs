@@ -29,7 +29,7 @@ pub(super) fn build(
     let given = resource.spec.get("config").and_then(Value::as_object);
     let config = config_map::vmcp_config(given, resource.policy.storage.redis());
     let objects = vec![
-        config_map::vmcp(resource, &config)?,
+        config_map::vmcp(resource, &config),
         services::vmcp(resource)?,
         aggregator(resource, settings, &config, warnings)?,
     ];
