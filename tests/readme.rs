@@ -190,8 +190,13 @@ fn without_a_session_provider_it_is_refused_as_it_is_told() {
 #[test]
 fn every_annotation_and_code_word_is_documented() {
     let readme = document("README.md");
+    let code_words = document("docs/code-words.md");
     for word in berth::policy::CodeWord::ALL {
         assert!(readme.contains(&format!("`{word}`")), "{word}");
+        assert!(code_words.contains(&format!("\n| `{word}` |")), "{word}");
+    }
+    for reason in berth::controller::objects::Reason::ALL {
+        assert!(code_words.contains(&format!("\n| `{reason}` |")), "{reason}");
     }
     use berth::policy::names;
     for annotation in [

@@ -36,7 +36,7 @@ pub(crate) fn objects_of(ns: &Namespace, kind: CrKind, name: &str) -> Result<Vec
 }
 
 /// Applies as the controller does; the stored object.
-fn apply(ns: &Namespace, object: &Value) -> Result<Value> {
+pub(crate) fn apply(ns: &Namespace, object: &Value) -> Result<Value> {
     let arguments =
         ["apply", "--server-side", "--field-manager=berth", "-o", "json", "--show-managed-fields", "-f", "-"];
     let output = ns.kubectl.run_with_stdin(&arguments, &object.to_string())?;

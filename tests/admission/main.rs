@@ -13,6 +13,7 @@ mod client;
 mod cluster;
 mod command_line;
 mod context;
+mod documents;
 mod fresh;
 mod generation;
 mod objects;
@@ -42,6 +43,7 @@ const SUBJECTS: &[Subject] = &[
     bystanders::trials,
     cluster::trials,
     command_line::trials,
+    documents::trials,
     fresh::trials,
     generation::trials,
     password::trials,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
 
+mod documentation;
 mod mcp_server;
 mod names;
 mod plans;
