@@ -5,6 +5,7 @@ pub mod certs;
 pub mod cli;
 pub mod cluster;
 pub mod controller;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod manifest;
 pub mod metrics;

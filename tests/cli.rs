@@ -599,16 +599,56 @@ fn the_demo_shows_every_rule_and_ends_when_asked_to() {
     {
         assert!(ran.out.contains(part), "{part:?} is missing:\n{}", ran.out);
     }
+    // Four calls through both replicas; two through the one that is left; then its server is killed and comes back.
+    let calls: Vec<_> = (ran.out.lines().map(str::trim))
+        .filter(|line| ["initialize  → ", "tools/call  → "].iter().any(|start| line.starts_with(start)))
+        .collect();
+    let holder = calls.get(1).and_then(|line| line.split_once("✓ ")?.1.split(':').next()).unwrap_or_default();
+    let other = |line: &str| line.starts_with("tools/call  → B  ✓ notes-") && !line.contains(holder);
+    let expected: [&dyn Fn(&str) -> bool; 17] = [
+        &|line| line.starts_with("initialize  → A  ✓ "),
+        &|line| line.starts_with(&format!("tools/call  → B  ✓ {holder}: call 1 ")),
+        &|line| line.starts_with(&format!("tools/call  → A  ✓ {holder}: call 2 ")),
+        &|line| line.starts_with(&format!("tools/call  → B  ✓ {holder}: call 3 ")),
+        &|line| line.starts_with(&format!("tools/call  → A  ✓ {holder}: call 4 ")),
+        &|line| line.starts_with("tools/call  → notes-0  "),
+        &|line| line.starts_with("tools/call  → notes-1  "),
+        &|line| line.starts_with("tools/call  → notes-2  "),
+        &|line| line.starts_with(&format!("tools/call  → B  ✓ {holder}: call 6 ")),
+        &|line| line.starts_with(&format!("tools/call  → B  ✓ {holder}: call 7 ")),
+        &|line| line.starts_with("tools/call  → B  ! an error; the session is kept:"),
+        &other,
+        &|line| line.starts_with("tools/call  → B  ! 404: "),
+        &|line| line.starts_with("initialize  → B  ✓ "),
+        &|line| line.starts_with("tools/call  → B  ✓ notes-") && line.contains(": call 1 "),
+        &|line| line.starts_with("tools/call  → A  ✓ notes-") && line.contains(": call 2 "),
+        &|line| line.starts_with("tools/call  → B  ✓ notes-") && line.contains(": call 3 "),
+    ];
+    assert_eq!(calls.len(), expected.len(), "{}", ran.out);
+    for (line, expected) in calls.iter().zip(expected) {
+        assert!(expected(line), "{line:?} is not as expected:\n{}", ran.out);
+    }
+    assert_eq!(calls.iter().filter(|line| line.contains("✗ 404")).count(), 2, "two servers do not know it");
+    assert!(ran.out.contains("the server that holds this session cannot be reached"), "{}", ran.out);
+    for line in ran.out.lines() {
+        assert!(line.chars().count() <= 80, "wider than a terminal: {line}");
+    }
     assert!(!ran.out.contains('\u{1b}'), "no colours in a pipe");
     assert!(!ran.out.contains("correct-horse"), "the password of the example is not repeated");
 }
 
 #[test]
-fn the_demo_serves_until_it_is_interrupted_and_its_curl_line_works() {
+fn the_demo_serves_until_it_is_interrupted_and_its_addresses_work() {
     let mut child =
         Command::new(env!("CARGO_BIN_EXE_berth")).arg("demo").stdout(Stdio::piped()).spawn().expect("the demo starts");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-    let curl = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("curl "));
+    let mut proxies = Vec::new();
+    let curl = lines.by_ref().map(Result::unwrap).find(|line| {
+        proxies
+            .extend(line.trim().strip_prefix("http://").and_then(|rest| rest.strip_suffix("/mcp")).map(str::to_owned));
+        line.starts_with("curl ")
+    });
+    let greeted: Vec<_> = proxies.iter().map(|address| initialize(address)).collect();
     let answered = curl.as_ref().map(|curl| Command::new("sh").args(["-c", curl]).output().unwrap());
     let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
@@ -619,6 +659,25 @@ fn the_demo_serves_until_it_is_interrupted_and_its_curl_line_works() {
     let answered = answered.expect("the demo prints a curl line");
     let text = String::from_utf8_lossy(&answered.stdout);
     assert!(text.contains("[berth:SessionStorageMissingForReplicas]"), "{curl:?}: {text}");
+    assert_eq!(greeted.len(), 2, "both replicas");
+    for answer in greeted {
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("mcp-session-id: "), "{answer}");
+    }
+}
+
+/// What an MCP server answers to a client that starts a session.
+fn initialize(address: &str) -> String {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nAccept: application/json, \
+         text/event-stream\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    answer
 }
 
 #[test]

@@ -1,14 +1,15 @@
-//! `berth demo`: the webhook at work, without a cluster.
+//! `berth demo`: webhook and session proxy at work, without a cluster.
 
 use std::net::SocketAddr;
 
 use super::{CliError, Outcome, Output};
 use crate::demo::{self, DemoError, Options};
 
-/// Show the webhook at work, without a cluster.
+/// Show the webhook and the session proxy at work, without a cluster.
 ///
 /// Starts the webhook on this machine with a certificate made for the occasion, sends it what an API server would send,
-/// shows what it answers, and goes on serving until Ctrl-C.
+/// and shows what it answers. Then starts three MCP servers and two replicas of the proxy, ends some of them while clients
+/// have sessions there, and shows what the clients see. All goes on serving until Ctrl-C.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   berth demo
@@ -31,6 +32,9 @@ impl Args {
         match demo::run(options, out) {
             Ok(()) => Ok(Outcome::Fine),
             Err(DemoError::Output(error)) => Err(error.into()),
+            Err(error @ DemoError::Sessions(_)) => {
+                Err(CliError::new(error).help("run it again on a machine that is less busy"))
+            }
             Err(error @ DemoError::Webhook(_)) => {
                 Err(CliError::new(error).help("choose another address with --listen, or leave it out for any free one"))
             }

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod certs;
 mod completions;
 mod crds;
+#[cfg(feature = "demo")]
 mod demo;
 mod error;
 mod explain;
@@ -46,6 +47,7 @@ enum Command {
     Certs(certs::Args),
     Completions(completions::Args),
     Crds(crds::Args),
+    #[cfg(feature = "demo")]
     Demo(demo::Args),
     Explain(explain::Args),
     Mutate(mutate::Args),
@@ -70,6 +72,7 @@ impl Cli {
             Command::Certs(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Crds(args) => args.run(out),
+            #[cfg(feature = "demo")]
             Command::Demo(args) => args.run(out),
             Command::Explain(args) => args.run(out),
             Command::Mutate(args) => args.run(out),

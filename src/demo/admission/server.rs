@@ -22,7 +22,7 @@ const VALIDITY: Duration = Duration::from_secs(24 * 60 * 60);
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// The webhook while it runs.
-pub(super) struct Webhook {
+pub(in crate::demo) struct Webhook {
     pub(super) address: SocketAddr,
     /// What a client has to trust.
     pub(super) ca: CertificateDer<'static>,
@@ -49,11 +49,11 @@ impl Webhook {
     }
 
     /// Ends when the webhook does, which it should not.
-    pub(super) async fn ended(&mut self) -> io::Result<()> {
+    pub(in crate::demo) async fn ended(&mut self) -> io::Result<()> {
         self.running.ended().await
     }
 
-    pub(super) async fn stop(&self) {
+    pub(in crate::demo) async fn stop(&self) {
         self.running.stop().await;
     }
 }

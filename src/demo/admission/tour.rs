@@ -8,10 +8,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::DemoError;
+use super::super::DemoError;
+use super::super::screen::Screen;
 use super::client::Client;
 use super::review::{Answer, Question};
-use super::screen::Screen;
 use crate::admission::{GroupResource, GroupVersionKind, LiveWorkload};
 use crate::cluster::Given;
 use crate::manifest::{Document, Object, Source, parse};
@@ -19,8 +19,8 @@ use crate::policy::CustomResource;
 use crate::policy::names::STAMP;
 use crate::preview::Arrival;
 
-const WIRED: &str = include_str!("../../examples/wired.yaml");
-const REFUSED: &str = include_str!("../../examples/refused.yaml");
+const WIRED: &str = include_str!("../../../examples/wired.yaml");
+const REFUSED: &str = include_str!("../../../examples/refused.yaml");
 
 /// The example objects.
 pub(super) struct Tour {
@@ -82,7 +82,7 @@ impl Tour {
                 "notes",
             ),
             self.create(
-                "The StatefulSet of an MCPServer, from an operator that knows nothing of stamps",
+                "The StatefulSet of an MCPServer, from an operator that knows no stamps",
                 "ToolHive's operator creates statefulset/fetch",
                 "StatefulSet",
                 "fetch",
@@ -166,7 +166,7 @@ impl Tour {
         let mut question = question(arrival, live);
         question.object["spec"]["template"]["metadata"]["annotations"][STAMP] = json!("3");
         Some(Step {
-            title: "A writer that woke up with yesterday's state (stamp 3, the live object has 5)",
+            title: "A writer that woke up with yesterday's state (stamp 3, and 5 is live)",
             command: "an old operator replica updates deployment/fetch",
             document: None,
             question,
