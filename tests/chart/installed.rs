@@ -11,10 +11,14 @@ use serde_json::{Value, json};
 use crate::support::{file, root};
 
 /// What the chart makes in any mode, as kubectl names it.
-const MADE: [&str; 9] = [
+const MADE: [&str; 13] = [
     "serviceaccount/berth",
     "clusterrole/berth-webhook",
     "clusterrolebinding/berth-webhook",
+    "clusterrole/berth-controller",
+    "clusterrolebinding/berth-controller",
+    "role/berth-controller",
+    "rolebinding/berth-controller",
     "service/berth-webhook",
     "deployment/berth",
     "poddisruptionbudget/berth",

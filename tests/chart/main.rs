@@ -4,5 +4,6 @@
 
 mod installed;
 mod rendered;
+mod rights;
 mod support;
 mod values;

@@ -74,6 +74,7 @@ fn one_release_has_one_number() {
     assert_eq!((&chart["version"], &chart["appVersion"]), (&json!(version), &json!(version)));
     let kustomization = yaml(&file("webhook-config/kustomization.yaml"));
     assert_eq!(kustomization["images"][0]["newTag"], version);
+    assert!(file("webhook-config/deployment.yaml").contains(&format!("\"berth-proxy:{version}\"")));
 }
 
 #[test]
@@ -92,13 +93,19 @@ fn the_program_takes_the_arguments() {
     for more in [
         &[][..],
         &["--set", "defaultSessionStorage=redis://redis.mcp:6379"],
+        &["--set", "controller.enabled=false"],
+        &["--set", "controller.scope=all,controller.clusterDomain=k8s.example,images.workloadPullPolicy=Always"],
         &["--set", "extraArgs={--log-format=json,--lame-duck=1s}"],
     ] {
         let objects = desk.objects(more);
-        let arguments = &find(&objects, "Deployment/berth")["spec"]["template"]["spec"]["containers"][0]["args"];
-        let arguments: Vec<&str> = arguments.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+        let container = &find(&objects, "Deployment/berth")["spec"]["template"]["spec"]["containers"][0];
+        let arguments = container["args"].as_array().unwrap();
+        let arguments: Vec<&str> = arguments.iter().map(|word| word.as_str().unwrap()).collect();
+        let variables = container["env"].as_array().into_iter().flatten();
+        let variables = variables.map(|entry| (entry["name"].as_str().unwrap(), entry["value"].as_str().unwrap()));
         // It reads them all before it helps.
-        let output = Command::new(env!("CARGO_BIN_EXE_berth")).args(&arguments).arg("--help").output().unwrap();
+        let mut berth = Command::new(env!("CARGO_BIN_EXE_berth"));
+        let output = berth.args(&arguments).arg("--help").envs(variables).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -10,7 +10,13 @@ use crate::support::{CERT_MANAGER, Desk, file, find, key, yaml};
 fn values_go_where_they_belong() {
     let desk = Desk::new();
     let values = json!({
-        "images": {"berth": {"repository": "registry.example:5000/a/berth", "tag": "2", "pullPolicy": "Always"}},
+        "images": {
+            "berth": {"repository": "registry.example:5000/a/berth", "tag": "2", "pullPolicy": "Always"},
+            "proxy": {"repository": "registry.example/berth-proxy"},
+            "vmcp": {"repository": "registry.example/vmcp", "tag": "v3"},
+            "workloadPullPolicy": "Never",
+        },
+        "controller": {"scope": "all", "clusterDomain": "k8s.example"},
         "imagePullSecrets": [{"name": "registry"}],
         "replicas": 0,
         "resources": {"limits": {"memory": "1Gi"}},
@@ -71,11 +77,24 @@ fn values_go_where_they_belong() {
     assert_eq!(container["imagePullPolicy"], "Always");
     // Helm merges values: what is not said keeps its default.
     assert_eq!(container["resources"]["limits"], values["resources"]["limits"]);
-    assert_eq!(container["env"], values["extraEnv"]);
+    assert_eq!(
+        container["env"],
+        json!([
+            {"name": "BERTH_PROXY_IMAGE", "value": concat!("registry.example/berth-proxy:", env!("CARGO_PKG_VERSION"))},
+            {"name": "BERTH_VMCP_IMAGE", "value": "registry.example/vmcp:v3"},
+            {"name": "BERTH_IMAGE_PULL_POLICY", "value": "Never"},
+            {"name": "RUST_LOG", "value": "debug"},
+        ])
+    );
     let arguments = container["args"].as_array().unwrap();
     assert_eq!(
-        arguments[arguments.len() - 2..],
-        [json!("--default-session-storage=rediss://redis.mcp:6379"), json!("--log-format=json")]
+        arguments[arguments.len() - 4..],
+        [
+            "--controller-scope=all",
+            "--cluster-domain=k8s.example",
+            "--default-session-storage=rediss://redis.mcp:6379",
+            "--log-format=json"
+        ]
     );
     for configuration in ["MutatingWebhookConfiguration/berth", "ValidatingWebhookConfiguration/berth"] {
         for webhook in find(&objects, configuration)["webhooks"].as_array().unwrap() {
@@ -92,6 +111,20 @@ fn values_go_where_they_belong() {
             );
         }
     }
+}
+
+/// The webhook alone has the webhook's rights, and nothing of the controller's.
+#[test]
+fn without_the_controller_there_are_no_rights_to_write() {
+    let objects = Desk::new().objects(&["--set", "controller.enabled=false"]);
+    let roles: Vec<_> = objects.iter().filter(|object| object["rules"].is_array()).collect();
+    assert_eq!(roles.iter().map(|role| key(role)).collect::<Vec<_>>(), ["ClusterRole/berth-webhook"]);
+    for rule in roles[0]["rules"].as_array().unwrap() {
+        let verbs = rule["verbs"].as_array().unwrap();
+        assert!(verbs.iter().all(|verb| ["get", "list", "watch"].contains(&verb.as_str().unwrap())), "{rule}");
+    }
+    let container = &find(&objects, "Deployment/berth")["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!((&container["args"][3], &container["env"]), (&json!("--no-controller"), &Value::Null));
 }
 
 #[test]
@@ -121,6 +154,9 @@ fn unknown_and_wrong_values_are_refused_by_name() {
         ("images.berth.tag=a:b", "at '/images/berth/tag': 'a:b' does not match pattern"),
         ("images.berth.repository=berth:1", "at '/images/berth/repository': 'berth:1' does not match pattern"),
         ("images.berth.pullPolicy=Sometimes", "at '/images/berth/pullPolicy': value must be one of 'Always', "),
+        ("controller.scope=ALL", "at '/controller/scope': value must be one of 'annotated', 'all'"),
+        ("controller.clusterDomain=a..b", "at '/controller/clusterDomain': 'a..b' does not match pattern"),
+        ("images.workloadPullPolicy=never", "at '/images/workloadPullPolicy': value must be one of '', 'Always', "),
         ("images.nginx.tag=1", "at '/images': additional properties 'nginx' not allowed"),
         ("resources.memory=1Gi", "at '/resources': additional properties 'memory' not allowed"),
         ("crds.install=maybe", "at '/crds/install': got string, want boolean"),

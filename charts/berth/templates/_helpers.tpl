@@ -42,10 +42,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* Takes an entry of .Values.images and the root. */}}
+{{/* Takes an entry of .Values.images, and the tag where it names none: "" leaves it out. */}}
 {{- define "berth.image" -}}
-{{- $tag := default .root.Chart.AppVersion .image.tag -}}
+{{- $tag := default .otherwise .image.tag -}}
+{{- if $tag -}}
 {{- printf "%s:%s" .image.repository $tag -}}
+{{- else -}}
+{{- .image.repository -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "berth.tlsSecret" -}}

@@ -74,7 +74,15 @@ impl ControlPlane {
     /// # Errors
     /// As [`ControlPlane::start`].
     pub fn start_own(options: &ControlPlaneOptions) -> Result<Self> {
-        Self::launch_somewhere(&Binaries::ensure()?, options, &[])
+        Self::start_own_with(options, &[])
+    }
+
+    /// The same with more arguments of kube-apiserver.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub fn start_own_with(options: &ControlPlaneOptions, api_server: &[&str]) -> Result<Self> {
+        Self::launch_somewhere(&Binaries::ensure()?, options, api_server)
     }
 
     fn launch_somewhere(binaries: &Binaries, options: &ControlPlaneOptions, api_server: &[&str]) -> Result<Self> {
