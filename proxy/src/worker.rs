@@ -326,6 +326,12 @@ impl Tracked {
         &self.worker
     }
 
+    /// Counts what the client's connection becomes when it changes its protocol.
+    pub(crate) fn enter_tunnel(&self) -> Entered {
+        self.worker.shared.connections.fetch_add(1, Relaxed);
+        self.worker.enter(Arc::clone(&self.client))
+    }
+
     /// The request belongs to this session, which stays in use while it lasts.
     pub(crate) fn belongs_to(&self, key: SessionKey, pin: Pin) {
         if let Some(request) = self.worker.in_flight.borrow_mut().get_mut(self.slot) {

@@ -80,6 +80,24 @@ async fn what_is_under_way_finishes() {
     assert_eq!(pod.seen()[0].body, "0123456789");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_protocols_go_on_until_the_time_out() {
+    let pod = Pod::start("a").await;
+    let mut replica = Replica::default();
+    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(20) };
+    let proxy = replica.start(&[pod.url()]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.ask("GET", "/upgrade", &[("Connection", "Upgrade"), ("Upgrade", "mirror")], "").await;
+    assert_eq!(client.head().await.unwrap().status, 101);
+    let ending = tokio::spawn(proxy.drain());
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!ending.is_finished(), "cut off");
+    client.write("hello").await;
+    assert_eq!(client.read_to("olleh").await.unwrap(), "olleh");
+    drop(client);
+    tokio::time::timeout(PATIENCE, ending).await.expect("nothing is left to wait for").unwrap();
+}
+
 /// A frame of HTTP/2: its type, its flags, and what it carries.
 async fn frame(stream: &mut TcpStream) -> std::io::Result<(u8, u8, Vec<u8>)> {
     let mut head = [0; 9];

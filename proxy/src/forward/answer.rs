@@ -221,6 +221,7 @@ impl Call {
             return Answer::PodBroken.response(self.origin.as_ref(), None).map(ResponseBody::full);
         };
         let tracked = self.tracked;
+        let entered = tracked.enter_tunnel();
         tokio::task::spawn_local(async move {
             let ((mut pod, early), client) = tokio::join!(connection.into_stream(), on_client);
             if let Ok(client) = client {
@@ -230,7 +231,7 @@ impl Call {
                     let _ = tokio::io::copy_bidirectional(&mut pod, &mut client).await;
                 }
             }
-            drop(tracked);
+            drop((tracked, entered));
         });
         let (mut head, _) = response.into_parts();
         forward_response(&mut head.headers, true);
