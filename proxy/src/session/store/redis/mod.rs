@@ -1,5 +1,6 @@
 //! Pins in a Redis that all replicas share. Needs Redis 6.2 (or a server that speaks like it).
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ const READ: Duration = Duration::from_millis(800);
 const WRITE: Duration = Duration::from_secs(5);
 /// Tombstones that are kept. A replica that missed more forgets all that it cached.
 const TOMBSTONES: usize = 10_000;
+/// Ignored records that are logged. More would be a log of what an attacker can write; a counter says how many.
+const TOLD: usize = 100;
 
 /// Pins in Redis.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub(in crate::session) struct RedisStore {
     counts: RwLock<Arc<Counts>>,
     errors: AtomicU64,
     bad_records: AtomicU64,
+    /// Sessions whose records were ignored, as far as the log has them: each once.
+    told: Mutex<HashSet<SessionKey>>,
     /// The counts are of other pods than there are now.
     recount: AtomicBool,
     /// Asks for an early look at the store: it failed, or is not the one that was known.
@@ -102,6 +107,7 @@ impl RedisStore {
             counts: RwLock::default(),
             errors: AtomicU64::new(0),
             bad_records: AtomicU64::new(0),
+            told: Mutex::default(),
             recount: AtomicBool::new(false),
             attention: Notify::new(),
         }
@@ -188,8 +194,9 @@ impl RedisStore {
     fn read_record(&self, key: &SessionKey, text: &[u8]) -> Option<Pin> {
         record::read(&self.naming, text)
             .inspect_err(|why| {
-                // Every record once would be a log of what an attacker can write; the count says how many.
-                if self.bad_records.fetch_add(1, Ordering::Relaxed) < 100 {
+                self.bad_records.fetch_add(1, Ordering::Relaxed);
+                let mut told = self.told.lock();
+                if told.len() < TOLD && told.insert(*key) {
                     tracing::warn!(session = %key, why, "ignoring a record of the session store");
                 }
             })
