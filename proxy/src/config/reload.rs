@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::flags::Flags;
 use super::generation;
 use super::run_config::RunConfig;
@@ -35,19 +37,22 @@ pub struct Reloader {
     path: PathBuf,
     flags: Flags,
     last: Option<String>,
+    /// When to look next. Kept here, so that whoever waits may give up and wait anew.
+    next_look: Instant,
 }
 
 impl Reloader {
     /// Watches `path`, of which `contents` are in use.
     #[must_use]
     pub fn new(path: &Path, contents: String, flags: Flags) -> Self {
-        Self { path: path.to_owned(), flags, last: Some(contents) }
+        Self { path: path.to_owned(), flags, last: Some(contents), next_look: Instant::now() + LOOK }
     }
 
-    /// Waits for the next change that can be told something of.
+    /// Waits for the next change that can be told something of. Nothing is missed where this is cancelled.
     pub async fn next(&mut self, environment: &Environment) -> Update {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep_until(self.next_look).await;
+            self.next_look = Instant::now() + LOOK;
             if let Some(update) = self.look(environment) {
                 return update;
             }
@@ -150,6 +155,24 @@ mod tests {
         assert!(reloader.look(&stamp("5")).is_none());
         fs::write(&path, text(5, "1h")).unwrap();
         assert!(matches!(reloader.look(&stamp("5")), Some(Update::Settings(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_misses_nothing() {
+        let dir = Dir::new("cancelled");
+        let path = dir.0.join("runconfig.json");
+        fs::write(&path, text(5, "2h")).unwrap();
+        let mut reloader = Reloader::new(&path, text(5, "1h"), Flags::default());
+        let environment = Environment::default();
+        let impatient = async {
+            loop {
+                if let Ok(update) = tokio::time::timeout(LOOK / 2, reloader.next(&environment)).await {
+                    break update;
+                }
+            }
+        };
+        let update = tokio::time::timeout(LOOK * 2, impatient).await.expect("never looked");
+        assert!(matches!(update, Update::Settings(_)));
     }
 
     #[cfg(unix)]

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod bounds;
+mod configuration;
 mod cost;
 mod load;
 mod namespace;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         restarts::trials,
         reveal::trials,
         bad_input::trials,
+        configuration::trials,
     ];
     libtest_mimic::run(&arguments, subjects.iter().flat_map(|trials| trials()).collect()).exit_code()
 }

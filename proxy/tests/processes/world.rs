@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use berth_test_cluster::{HttpResponse, Process, Redis, RunDir, free_ports, http_get, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::namespace::zones;
@@ -29,6 +29,7 @@ pub(crate) struct World {
     pub(crate) store: Option<String>,
     /// Arguments of `berth-proxy` besides.
     pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
     pub(crate) redis: Option<Redis>,
     dir: RunDir,
 }
@@ -51,6 +52,7 @@ impl World {
             pods: BTreeMap::new(),
             store: None,
             arguments,
+            environment: Vec::new(),
             redis: None,
             dir: RunDir::new().unwrap(),
         };
@@ -103,7 +105,7 @@ impl World {
     }
 
     /// A replica with more in its RunConfig.
-    pub(crate) fn replica_with(&self, more: &serde_json::Value) -> Replica {
+    pub(crate) fn replica_with(&self, more: &Value) -> Replica {
         let [listen, admin] = free_ports().unwrap().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let name = format!("replica-{}", listen.port());
         let mut config = json!({
@@ -127,15 +129,30 @@ impl World {
         if let Some(store) = &self.store {
             config["scaling_config"]["session_redis"] = json!({"address": store, "db": 0});
         }
-        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let file = self.dir.path().join(format!("{name}.json"));
-        std::fs::write(&file, config.to_string()).unwrap();
+        let config = Config { file: file.clone(), text: config };
+        config.write(more);
         let mut arguments = vec![format!("--config={}", file.display()), format!("--admin={admin}")];
         arguments.extend(self.arguments.iter().cloned());
-        let process = Process::start(self.dir.path(), &name, program(), arguments, &[]).unwrap();
-        let mut replica = Replica { listen, admin, process };
+        let process = Process::start(self.dir.path(), &name, program(), arguments, &self.environment).unwrap();
+        let mut replica = Replica { listen, admin, process, config };
         replica.wait_until_ready();
         replica
+    }
+}
+
+/// A RunConfig in its file.
+struct Config {
+    file: PathBuf,
+    text: Value,
+}
+
+impl Config {
+    /// Writes it with more in it.
+    fn write(&self, more: &Value) {
+        let mut text = self.text.clone();
+        text.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        std::fs::write(&self.file, text.to_string()).unwrap();
     }
 }
 
@@ -149,6 +166,7 @@ pub(crate) struct Replica {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) process: Process,
+    config: Config,
 }
 
 impl Replica {
@@ -158,6 +176,11 @@ impl Replica {
             Ok(http_get(self.admin, "/readyz").is_ok_and(|answer| answer.status == 200).then_some(()))
         })
         .unwrap();
+    }
+
+    /// Changes what its configuration has besides the usual.
+    pub(crate) fn rewrite_config(&self, more: &Value) {
+        self.config.write(more);
     }
 
     /// Starts it again after its end, on the same ports.
