@@ -72,12 +72,39 @@ fn a_guard_comes_before_everything_else() {
     check(&mcp_server(json!({"transport": "stdio", "replicas": -1})), Reason::TransportUnsupported, "stdio");
 }
 
+/// To connect without TLS where TLS is asked for would send the password in the clear.
+#[test]
+fn unknown_fields_further_down_are_named() {
+    let storage = |more: Value| {
+        let mut all = json!({"provider": "redis", "address": "redis:6379"});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"sessionStorage": all})
+    };
+    for (fields, field) in [
+        (storage(json!({"tls": {"enabled": true}})), "spec.sessionStorage.tls: "),
+        (storage(json!({"usernameRef": {"name": "s", "key": "k"}})), "spec.sessionStorage.usernameRef: "),
+        (json!({"secrets": [{"name": "s", "key": "k", "optional": true}]}), "spec.secrets[0].optional: "),
+        (
+            json!({"volumes": [{"name": "v", "hostPath": "/h", "mountPath": "/m", "subPath": "x"}]}),
+            "spec.volumes[0].subPath: ",
+        ),
+    ] {
+        check(&mcp_server(fields), Reason::UnsupportedField, field);
+    }
+    let endpoint = virtual_mcp_server(storage(json!({"tls": {}})));
+    check(&endpoint, Reason::UnsupportedField, "spec.sessionStorage.tls: ");
+}
+
 #[test]
 fn unknown_overrides_are_named() {
     for (overrides, field) in [
         (json!({"server": {}}), "spec.resourceOverrides.server: "),
         (json!({"proxyDeployment": {"replicas": 1}}), "spec.resourceOverrides.proxyDeployment.replicas: "),
         (json!({"proxyService": {"type": "NodePort"}}), "spec.resourceOverrides.proxyService.type: "),
+        (
+            json!({"proxyDeployment": {"podTemplateMetadataOverrides": {"name": "x"}}}),
+            "spec.resourceOverrides.proxyDeployment.podTemplateMetadataOverrides.name: ",
+        ),
     ] {
         check(&mcp_server(json!({"resourceOverrides": overrides})), Reason::UnsupportedField, field);
     }

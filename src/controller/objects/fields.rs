@@ -33,20 +33,31 @@ pub(super) fn check(resource: &Resource<'_>) -> Result<Vec<Warning>, Refusal> {
         CrKind::VirtualMcpServer => virtual_mcp_server,
     };
     check_all(&resource.spec, treat, &mut warnings)?;
-    // What cannot be read is refused later, by who reads it.
-    if let Ok(overrides) = resource.spec.object("resourceOverrides") {
-        check_all(&overrides, overrides_of, &mut warnings)?;
-        if let Ok(deployment) = overrides.object("proxyDeployment") {
-            check_all(&deployment, deployment_overrides, &mut warnings)?;
-        }
-        if let Ok(service) = overrides.object("proxyService") {
-            check_all(&service, metadata_overrides, &mut warnings)?;
-        }
-    }
+    check_within(&resource.spec, &mut warnings)?;
     if resource.kind == CrKind::VirtualMcpServer {
         warnings.extend(group(resource));
     }
     Ok(warnings)
+}
+
+/// The same for the objects in it that are read field by field. What is no object is refused later, by who reads it.
+fn check_within(spec: &Fields<'_>, warnings: &mut Vec<Warning>) -> Result<(), Refusal> {
+    let mut check = |fields: Result<Fields<'_>, Refusal>, treat| match fields {
+        Ok(fields) => check_all(&fields, treat, warnings),
+        Err(_) => Ok(()),
+    };
+    check(spec.object("sessionStorage"), session_storage)?;
+    for (list, treat) in [("secrets", secret as fn(&str) -> Option<Treatment>), ("volumes", volume)] {
+        for entry in spec.objects(list).into_iter().flatten() {
+            check(Ok(entry), treat)?;
+        }
+    }
+    check(spec.object("resourceOverrides"), overrides_of)?;
+    let Ok(overrides) = spec.object("resourceOverrides") else { return Ok(()) };
+    check(overrides.object("proxyService"), metadata_overrides)?;
+    check(overrides.object("proxyDeployment"), deployment_overrides)?;
+    let Ok(deployment) = overrides.object("proxyDeployment") else { return Ok(()) };
+    check(deployment.object("podTemplateMetadataOverrides"), metadata_overrides)
 }
 
 fn check_all(
@@ -142,6 +153,23 @@ fn virtual_mcp_server(field: &str) -> Option<Treatment> {
         "rateLimiting" => Refused("rate limits"),
         _ => return None,
     })
+}
+
+/// A newer field may ask for TLS, or for another user: to connect without is no better than not at all.
+fn session_storage(field: &str) -> Option<Treatment> {
+    match field {
+        "provider" | "address" | "db" | "keyPrefix" | "passwordRef" => Some(Done),
+        "tls" => Some(Refused("this way of asking for TLS; write the address as a rediss:// URL")),
+        _ => None,
+    }
+}
+
+fn secret(field: &str) -> Option<Treatment> {
+    matches!(field, "name" | "key" | "targetEnvName").then_some(Done)
+}
+
+fn volume(field: &str) -> Option<Treatment> {
+    matches!(field, "name" | "hostPath" | "mountPath" | "readOnly").then_some(Done)
 }
 
 fn overrides_of(field: &str) -> Option<Treatment> {
