@@ -588,6 +588,28 @@ fn the_examples_do_what_they_say() {
 }
 
 #[test]
+fn every_shell_gets_its_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = berth(&Directory::new(), &["completions", shell], b"");
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{shell}");
+        for word in ["sessions", "evict", "dry-run", "webhook-config"] {
+            assert!(ran.out.contains(word), "{shell} does not complete {word}");
+        }
+    }
+    let script = berth(&Directory::new(), &["completions", "bash"], b"").out;
+    let complete =
+        format!("{script}\nCOMP_WORDS=(berth sess); COMP_CWORD=1; _berth berth sess berth; echo \"${{COMPREPLY[@]}}\"");
+    let completed = Command::new("bash").args(["-c", &complete]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "sessions");
+}
+
+#[test]
+fn the_version_is_told() {
+    let ran = berth(&Directory::new(), &["--version"], b"");
+    assert_eq!((ran.code, ran.out.trim()), (0, concat!("berth ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
 fn the_demo_shows_every_rule_and_ends_when_asked_to() {
     let ran = berth(&Directory::new(), &["demo", "--once"], b"");
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +12,13 @@ use std::time::{Duration, Instant};
 use berth_example_mcp_server::Server;
 use berth_proxy::address::Address;
 use berth_proxy::drain::Pauses;
-use berth_proxy::pods::{Backend, Naming, Pods};
+use berth_proxy::pods::{Backend, Naming, PodId, Pods};
 use berth_proxy::proxy::{Proxy, ProxySettings};
 use berth_proxy::route::Names;
-use berth_proxy::session::{DEFAULT_KEY_PREFIX, Hasher, Identity, RedisTarget, SessionSettings, Sessions};
+use berth_proxy::session::{
+    DEFAULT_KEY_PREFIX, Found, Hasher, Identity, PathTag, PinMode, PinOutcome, Readiness, RedisTarget, SessionSettings,
+    Sessions,
+};
 use berth_proxy::worker::Limits;
 use berth_test_cluster::Redis;
 use serde_json::Value;
@@ -89,17 +93,27 @@ impl World {
     }
 }
 
-async fn replica(redis: &Redis, pods: &[String]) -> Proxy {
-    let naming = Naming::Fixed(pods.iter().map(|pod| Backend::parse(&format!("http://{pod}")).unwrap()).collect());
+fn naming(pods: &[String]) -> Naming {
+    Naming::Fixed(pods.iter().map(|pod| Backend::parse(&format!("http://{pod}")).unwrap()).collect())
+}
+
+/// The sessions of `shop/web` in a Redis of any kind.
+fn sessions(url: &str, ca: Option<&Path>, naming: Naming) -> Arc<Sessions> {
     let settings = SessionSettings {
         identity: Identity { namespace: "shop".into(), name: "web".into() },
-        naming: naming.clone(),
+        naming,
         ttl: Duration::from_secs(600),
         cache_size: 100,
         max_sessions: 100,
     };
-    let endpoints = Address::parse(&redis.address()).unwrap().endpoints().unwrap();
-    let target = RedisTarget { endpoints, db: 0, username: None, password: None, ca: None };
+    let endpoints = Address::parse(url).unwrap().endpoints().unwrap();
+    let ca = ca.map(|path| std::fs::read(path).unwrap());
+    let target = RedisTarget { endpoints, db: 0, username: None, password: None, ca };
+    Sessions::in_redis(settings, target, DEFAULT_KEY_PREFIX)
+}
+
+async fn replica(redis: &Redis, pods: &[String]) -> Proxy {
+    let naming = naming(pods);
     let proxy = ProxySettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         admin: None,
@@ -108,7 +122,7 @@ async fn replica(redis: &Redis, pods: &[String]) -> Proxy {
         names: Names::default(),
         pauses: Pauses { lame_duck: Duration::ZERO, drain: Duration::ZERO },
     };
-    let sessions = Sessions::in_redis(settings, target, DEFAULT_KEY_PREFIX);
+    let sessions = sessions(&redis.address(), None, naming.clone());
     Proxy::start(proxy, sessions, Arc::new(Pods::new(naming, None).unwrap())).await.unwrap()
 }
 
@@ -332,4 +346,38 @@ fn what_is_wrong_with_the_redis_is_told() {
     let ran = ran_with(&[], &["list", "--redis", &other.address()]);
     assert!(ran.code == 2 && ran.err.contains("something other than sessions"), "{}", ran.err);
     assert!(ran.err.contains("berth:session:shop/web/{shop/web}:pins") && !ran.err.contains("\x1b[31m"), "{}", ran.err);
+}
+
+#[test]
+fn tls_and_clusters_are_asked_as_proxies_ask_them() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let redises = [("rediss", Redis::start_tls().unwrap()), ("redis+cluster", Redis::start_cluster().unwrap())];
+    for (scheme, redis) in redises {
+        let url = format!("{scheme}://{}", redis.address());
+        let sessions = sessions(&url, redis.ca(), naming(&["10.0.0.1:8080".to_owned()]));
+        let running = runtime.spawn(Arc::clone(&sessions).run());
+        until("a store that is connected", || sessions.readiness() == Readiness::Ready);
+        let key = sessions.key(b"one");
+        let pin = sessions.pin(&key, PodId(0), PathTag::default(), PinMode::First);
+        assert_eq!(runtime.block_on(pin), PinOutcome::Pinned);
+
+        let asked = |arguments: &[&str]| {
+            let mut command = command(arguments);
+            command.env("BERTH_REDIS", &url);
+            if let Some(ca) = redis.ca() {
+                command.env("BERTH_REDIS_CA", ca);
+            }
+            ran(&mut command, "")
+        };
+        let all = asked(&["list"]);
+        if redis.ca().is_none() {
+            assert!(all.code == 2 && all.err.contains("--server NAMESPACE/NAME"), "{}", all.err);
+        }
+        let listed = asked(&["list", "--server", "shop/web"]);
+        assert!(listed.code == 0 && listed.out.contains(&key.to_hex()[..8]), "{} {}", listed.out, listed.err);
+        let evicted = asked(&["evict", "one", "--server", "shop/web"]);
+        assert!(evicted.code == 0 && evicted.out.starts_with("evicted shop/web "), "{} {}", evicted.out, evicted.err);
+        until("an eviction that is heard of", || runtime.block_on(sessions.find(&key)) == Found::Unknown);
+        running.abort();
+    }
 }

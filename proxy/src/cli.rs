@@ -101,4 +101,17 @@ mod tests {
     fn the_definition_of_the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn help_shows_examples_and_every_shell_is_completed() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("EXAMPLES") && help.contains("BERTH_REDIS"), "{help}");
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "berth-proxy", &mut script);
+            assert!(String::from_utf8(script).unwrap().contains("session-cookie"), "{shell}");
+        }
+        let version = Cli::command().render_version();
+        assert_eq!(version.trim(), concat!("berth-proxy ", env!("CARGO_PKG_VERSION")));
+    }
 }

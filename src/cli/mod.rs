@@ -33,7 +33,8 @@ pub use output::Output;
 /// Makes session-holding servers safe to scale on Kubernetes.
 ///
 /// Berth is an admission webhook that wires workloads for scaling as they are written, and refuses what would lose
-/// sessions. The other commands do the same work on files, and make what an installation needs.
+/// sessions. The other commands do the same work on files, make what an installation needs, and show the sessions that
+/// proxies share.
 #[derive(Debug, Parser)]
 #[command(name = "berth", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 fine, 1 findings, 2 usage or input that cannot be read.")]
@@ -130,15 +131,17 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Every command that can be run, with the words that run it.
+    fn runnable(command: &clap::Command, words: &str) -> Vec<(String, clap::Command)> {
+        let deeper = command.get_subcommands().flat_map(|sub| runnable(sub, &format!("{words} {}", sub.get_name())));
+        [(words.to_owned(), command.clone())].into_iter().chain(deeper).collect()
+    }
+
     #[test]
     fn every_command_shows_examples() {
-        for command in Cli::command().get_subcommands() {
+        for (words, command) in runnable(&Cli::command(), "berth").into_iter().skip(1) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(
-                help.contains("EXAMPLES") && help.contains(&format!("berth {}", command.get_name())),
-                "`berth {} --help` has no EXAMPLES",
-                command.get_name()
-            );
+            assert!(help.contains("EXAMPLES") && help.contains(&words), "`{words} --help` has no EXAMPLES");
         }
     }
 }
