@@ -1,5 +1,6 @@
 //! Which pod gets a new session. Pure: the caller brings counts, time and chance.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::pods::PodId;
@@ -7,6 +8,9 @@ use crate::session::Counts;
 
 /// How long a failed placement counts as a session of its pod, so that a pod that fails fast does not attract everything.
 pub const PENALTY: Duration = Duration::from_secs(10);
+
+/// Failures that are remembered: enough to shun a pod, and few enough to be counted at each placement.
+const MOST_FAILURES: usize = 1_000;
 
 /// A pod is behind when it lacks more sessions to the mean than counts that are a moment old explain.
 const BEHIND: u64 = 8;
@@ -26,7 +30,8 @@ pub enum Placed {
 #[derive(Debug, Default)]
 pub struct Placements {
     in_flight: Vec<(PodId, u32)>,
-    failed: Vec<(PodId, Instant)>,
+    /// Oldest first.
+    failed: VecDeque<(PodId, Instant)>,
 }
 
 impl Placements {
@@ -37,7 +42,7 @@ impl Placements {
     /// twice their share until they have caught up, not every new session. A pod that failed is passed over, the oftener
     /// it failed lately the more surely, as long as there is another.
     pub fn place(&mut self, ready: &[PodId], counts: &Counts, now: Instant, chance: u64) -> Option<PodId> {
-        self.failed.retain(|(_, at)| now.saturating_duration_since(*at) < PENALTY);
+        self.forgive(now);
         let trusted: Vec<_> = ready.iter().copied().filter(|pod| self.is_trusted(*pod, chance >> 32)).collect();
         let among = if trusted.is_empty() { ready } else { &trusted };
         let loads: Vec<(PodId, u64)> = among.iter().map(|pod| (*pod, self.load(*pod, counts))).collect();
@@ -57,7 +62,7 @@ impl Placements {
     /// The pod for one request that makes no session: the ready one with the fewest placements of this replica under
     /// way, ties at random. Counts as under way, as [`Placements::place`] does.
     pub fn place_once(&mut self, ready: &[PodId], now: Instant, chance: u64) -> Option<PodId> {
-        self.failed.retain(|(_, at)| now.saturating_duration_since(*at) < PENALTY);
+        self.forgive(now);
         let loads: Vec<_> = ready.iter().map(|pod| (*pod, self.load(*pod, &Counts::default()))).collect();
         let pod = fewest(&loads, chance)?;
         self.start(pod);
@@ -71,7 +76,16 @@ impl Placements {
         }
         self.in_flight.retain(|(_, count)| *count > 0);
         if how == Placed::Failed {
-            self.failed.push((pod, now));
+            if self.failed.len() >= MOST_FAILURES {
+                self.failed.pop_front();
+            }
+            self.failed.push_back((pod, now));
+        }
+    }
+
+    fn forgive(&mut self, now: Instant) {
+        while self.failed.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) >= PENALTY) {
+            self.failed.pop_front();
         }
     }
 
@@ -106,7 +120,7 @@ fn fewest(loads: &[(PodId, u64)], chance: u64) -> Option<PodId> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{HashMap, VecDeque};
+    use std::collections::HashMap;
 
     use proptest::prelude::*;
 
@@ -244,6 +258,16 @@ mod tests {
         }
         let later: Vec<_> = (0..2000).step_by(1000).map(|chance| at(10_000, chance)).collect();
         assert_eq!(later, pods(2), "chance decides again");
+    }
+
+    #[test]
+    fn a_flood_of_failures_is_not_remembered_whole() {
+        let (mut placements, now) = (Placements::default(), Instant::now());
+        for _ in 0..100_000 {
+            placements.ended(PodId(0), Placed::Failed, now);
+        }
+        assert_eq!(placements.failed.len(), MOST_FAILURES);
+        assert_eq!(placements.place_once(&pods(2), now, 0), Some(PodId(1)), "and still counts");
     }
 
     #[test]
