@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod bounds;
+mod claims;
 mod configuration;
 mod cost;
 mod load;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         restarts::trials,
         reveal::trials,
         bad_input::trials,
+        claims::trials,
         configuration::trials,
     ];
     libtest_mimic::run(&arguments, subjects.iter().flat_map(|trials| trials()).collect()).exit_code()

@@ -12,7 +12,7 @@ use crate::trial;
 use crate::world::{Replica, Session, World, blocking, is_later, until};
 
 /// Within which a client hears that its session cannot be told of. A second, and what a busy machine adds.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(3);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

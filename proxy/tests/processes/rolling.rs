@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 async fn replaced() {
     let mut world = World::new("replaced", 2).await;
-    world.arguments = ["--lame-duck=3s", "--drain-timeout=1s", "--threads=2"].map(str::to_owned).to_vec();
+    world.arguments = ["--lame-duck=4s", "--drain-timeout=1s", "--threads=2"].map(str::to_owned).to_vec();
     let mut replicas = [world.replica(), world.replica()];
     let servers: Vec<_> = replicas.iter().map(|replica| (replica.listen, replica.admin)).collect();
     let balancer = blocking(|| Balancer::looking_every(LOOK, &servers).unwrap());
