@@ -37,8 +37,8 @@ const TRIED_ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     (
         "helm install berth charts/berth -n berth-system --create-namespace --set certificates.certManager.enabled=true",
-        "tests/chart/support.rs",
-        "certificates.certManager.enabled=true",
+        "tests/chart/cert_manager.rs",
+        "helm install berth ",
     ),
     (
         "helm install berth charts/berth -n berth-system -f values.yaml --set-file certificates.caBundle=dev/ca.crt",

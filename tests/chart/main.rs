@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
 
+mod cert_manager;
 mod installed;
 mod rendered;
 mod rights;

@@ -7,7 +7,7 @@ use crate::go_module::GoModule;
 use crate::{Error, Result};
 
 /// Every program that a test can ask for is in one of these.
-const MODULES: [GoModule; 3] = [
+const MODULES: [GoModule; 4] = [
     GoModule {
         name: "kube",
         title: "Kubernetes v1.34.4",
@@ -52,6 +52,20 @@ const MODULES: [GoModule; 3] = [
         variables: "",
         sources: &[include_str!("../coredns/go.mod"), include_str!("../coredns/go.sum")],
         version: "v1.12.4",
+    },
+    GoModule {
+        name: "cert-manager",
+        title: "cert-manager v1.18.2",
+        takes: "two minutes",
+        package: ".",
+        programs: &["cert-manager"],
+        variables: "",
+        sources: &[
+            include_str!("../cert-manager/go.mod"),
+            include_str!("../cert-manager/go.sum"),
+            include_str!("../cert-manager/main.go"),
+        ],
+        version: "v1.18.2",
     },
 ];
 
