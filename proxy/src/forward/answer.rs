@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Response, StatusCode, Uri, request};
+use http::{Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -121,8 +121,8 @@ impl Call {
             }
         };
         let headers = sent.response.headers();
-        let repeated = headers.get(&SESSION_HEADER).is_some_and(|id| Some(id) == self.session_header.as_ref())
-            && headers.get_all(&SESSION_HEADER).iter().nth(1).is_none();
+        let mut ids = headers.get_all(&SESSION_HEADER).iter();
+        let repeated = ids.next().is_some_and(|id| Some(id) == self.session_header.as_ref()) && ids.next().is_none();
         if !repeated && let Err(answer) = self.pin_new(pin.pod, headers).await {
             return Box::pin(self.answer(answer, None)).await;
         }
@@ -209,10 +209,9 @@ impl Call {
         } else {
             None
         };
-        let mut response = Response::new(ResponseBody::Pod(PodBody::new(incoming, carrier, self.tracked, events)));
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers;
-        response
+        head.version = Version::HTTP_11;
+        head.extensions.clear();
+        Response::from_parts(head, ResponseBody::Pod(PodBody::new(incoming, carrier, self.tracked, events)))
     }
 
     /// Both sides change to another protocol; from here on bytes are carried.

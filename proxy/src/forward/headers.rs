@@ -14,9 +14,65 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+const HOPS: usize = 7;
 /// Headers that are for one hop, whether or not `Connection` says so (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] =
-    [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::TE, header::UPGRADE];
+const HOP_BY_HOP: [HeaderName; HOPS] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    HTTP2_SETTINGS,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::UPGRADE,
+];
+
+/// Which of the headers that matter here a head has. One walk over the names costs less than a look-up for each.
+#[derive(Default)]
+struct Standing {
+    /// By their place in [`HOP_BY_HOP`].
+    hop_by_hop: [bool; HOPS],
+    expect: bool,
+    forwarded_for: bool,
+    forwarded: bool,
+    forwarded_proto: bool,
+    forwarded_host: bool,
+}
+
+impl Standing {
+    fn in_head(headers: &HeaderMap) -> Self {
+        let mut standing = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => standing.hop_by_hop[0] = true,
+                "keep-alive" => standing.hop_by_hop[1] = true,
+                "proxy-connection" => standing.hop_by_hop[2] = true,
+                "http2-settings" => standing.hop_by_hop[3] = true,
+                "transfer-encoding" => standing.hop_by_hop[4] = true,
+                "te" => standing.hop_by_hop[5] = true,
+                "upgrade" => standing.hop_by_hop[6] = true,
+                "expect" => standing.expect = true,
+                "x-forwarded-for" => standing.forwarded_for = true,
+                "forwarded" => standing.forwarded = true,
+                "x-forwarded-proto" => standing.forwarded_proto = true,
+                "x-forwarded-host" => standing.forwarded_host = true,
+                _ => {}
+            }
+        }
+        standing
+    }
+
+    fn connection(&self) -> bool {
+        self.hop_by_hop[0]
+    }
+
+    fn te(&self) -> bool {
+        self.hop_by_hop[5]
+    }
+
+    fn upgrade(&self) -> bool {
+        self.hop_by_hop[6]
+    }
+}
 
 /// What is the same in the forwarding headers of each request of one connection.
 #[derive(Clone, Debug)]
@@ -68,10 +124,13 @@ pub fn check_request(version: Version, uri: &Uri, headers: &HeaderMap) -> Result
 
 /// Makes the head of a request that of the next hop.
 pub fn forward_request(uri: &mut Uri, headers: &mut HeaderMap, client: &Client) -> Hop {
-    let hop = Hop { upgrade: wants_upgrade(headers) };
+    let mut standing = Standing::in_head(headers);
+    let hop = Hop { upgrade: standing.upgrade() && wants_upgrade(headers) };
     let protocol = if hop.upgrade { headers.get(header::UPGRADE).cloned() } else { None };
-    let trailers = headers.get(header::TE).is_some_and(accepts_trailers);
-    remove_hop_by_hop(headers);
+    let trailers = standing.te() && headers.get(header::TE).is_some_and(accepts_trailers);
+    if remove_hop_by_hop(headers, &standing) {
+        standing = Standing::in_head(headers);
+    }
     if let Some(protocol) = protocol {
         headers.insert(header::UPGRADE, protocol);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -79,8 +138,10 @@ pub fn forward_request(uri: &mut Uri, headers: &mut HeaderMap, client: &Client) 
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    // Answered here, when the body is asked for.
-    headers.remove(header::EXPECT);
+    if standing.expect {
+        // Answered here, when the body is asked for.
+        headers.remove(header::EXPECT);
+    }
     // The authority of an absolute or HTTP/2 request is its Host (RFC 9112, 3.2.2).
     if let Some(host) = uri.authority().map(|authority| HeaderValue::from_str(authority.as_str())) {
         if let Ok(host) = host {
@@ -89,10 +150,12 @@ pub fn forward_request(uri: &mut Uri, headers: &mut HeaderMap, client: &Client) 
         let path = uri.path_and_query().cloned();
         *uri = path.map_or(Uri::from_static("/"), Uri::from);
     }
-    append(headers, X_FORWARDED_FOR, &client.address);
-    append(headers, header::FORWARDED, &client.forwarded);
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    if !headers.contains_key(X_FORWARDED_HOST)
+    append(headers, X_FORWARDED_FOR, standing.forwarded_for, &client.address);
+    append(headers, header::FORWARDED, standing.forwarded, &client.forwarded);
+    if !standing.forwarded_proto {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !standing.forwarded_host
         && let Some(host) = headers.get(header::HOST).cloned()
     {
         headers.insert(X_FORWARDED_HOST, host);
@@ -103,7 +166,7 @@ pub fn forward_request(uri: &mut Uri, headers: &mut HeaderMap, client: &Client) 
 /// Makes the head of a response that of the next hop; `upgraded` when it is a 101.
 pub fn forward_response(headers: &mut HeaderMap, upgraded: bool) {
     let protocol = if upgraded { headers.get(header::UPGRADE).cloned() } else { None };
-    remove_hop_by_hop(headers);
+    remove_hop_by_hop(headers, &Standing::in_head(headers));
     if let Some(protocol) = protocol {
         headers.insert(header::UPGRADE, protocol);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -132,25 +195,28 @@ fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
     value.as_bytes().split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+/// Whether others went than those in [`HOP_BY_HOP`].
+fn remove_hop_by_hop(headers: &mut HeaderMap, standing: &Standing) -> bool {
+    let mut others = false;
+    if standing.connection() {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .map(<[u8]>::trim_ascii)
+            // All but a few say no more than this, which names no header that there might be.
+            .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"))
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
             .filter(|name| !is_end_to_end(name))
             .collect();
         for name in named {
-            headers.remove(name);
-        }
-        headers.remove(HTTP2_SETTINGS);
-    }
-    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
+            others |= headers.remove(name).is_some();
         }
     }
+    for (name, _) in HOP_BY_HOP.iter().zip(standing.hop_by_hop).filter(|(_, stands)| *stands) {
+        headers.remove(name);
+    }
+    others
 }
 
 /// Headers that a client cannot have removed by naming them in `Connection`: what they say holds for the whole way.
@@ -159,13 +225,13 @@ fn is_end_to_end(name: &HeaderName) -> bool {
         || name.as_str().starts_with("mcp-")
 }
 
-/// Appends to a comma-separated list, as one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-    let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-    if lines.is_empty() {
+/// Appends to a comma-separated list, as one line; `stands` says whether there is one.
+fn append(headers: &mut HeaderMap, name: HeaderName, stands: bool, value: &HeaderValue) {
+    if !stands {
         headers.insert(name, value.clone());
         return;
     }
+    let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
     let mut list = lines.join(&b", "[..]);
     list.extend_from_slice(b", ");
     list.extend_from_slice(value.as_bytes());
@@ -231,6 +297,24 @@ mod tests {
         assert_eq!(headers["te"], "trailers");
         assert_eq!(headers["mcp-session-id"], "s", "a client cannot have the session dropped on the way");
         assert_eq!(hop, Hop::default());
+        let forwarding = "X-Forwarded-For, Forwarded, X-Forwarded-Proto, X-Forwarded-Host";
+        let (headers, _) = forwarded(&[
+            ("host", "h"),
+            ("connection", forwarding),
+            ("x-forwarded-for", "198.51.100.1"),
+            ("forwarded", "for=198.51.100.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "example.org"),
+        ]);
+        let expected = [
+            ("x-forwarded-for", "192.0.2.7"),
+            ("forwarded", "for=192.0.2.7;proto=http"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "h"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(headers[name], value, "what went because of Connection is as if it had never been there");
+        }
     }
 
     #[test]

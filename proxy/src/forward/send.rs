@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{Method, Request, Response, request};
+use http::{Method, Request, Response, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -58,7 +58,7 @@ async fn send_h1(
                 return Ok(Sent { response, carrier: Some(Carrier { connection, pod, keep_alive }) });
             }
             Err(Failure::Unsent(request)) if reused => *slot = Some(*request),
-            Err(Failure::Broken) if copy.is_some() && !connection.has_read() => *slot = copy.take(),
+            Err(Failure::Broken) if copy.is_some() && !connection.has_read() => *slot = copy.take().map(|copy| *copy),
             Err(failure) => return Err(failure),
         }
         worker.counters().event(Event::Repeated);
@@ -87,12 +87,12 @@ async fn send_h2(
 }
 
 /// A second copy of a request that may be repeated although it was written.
-fn copy_if_repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+fn copy_if_repeatable(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
     let repeatable = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE].contains(request.method());
     (repeatable && request.body().is_end_stream()).then(|| {
         let mut copy = Request::new(RequestBody::empty());
         copy_head(request, &mut copy);
-        copy
+        Box::new(copy)
     })
 }
 
@@ -103,12 +103,10 @@ fn copy_head(from: &Request<RequestBody>, to: &mut Request<RequestBody>) {
 }
 
 /// A request for a pod, from the head of a client's.
-pub(crate) fn to_pod(head: request::Parts, body: RequestBody) -> Request<RequestBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method;
-    *request.uri_mut() = head.uri;
-    *request.headers_mut() = head.headers;
-    request
+pub(crate) fn to_pod(mut head: request::Parts, body: RequestBody) -> Request<RequestBody> {
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    Request::from_parts(head, body)
 }
 
 fn note(worker: &Worker, pod: PodId, failure: &Failure) {
