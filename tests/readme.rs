@@ -12,6 +12,7 @@ const DOCUMENTS: [&str; 4] = ["README.md", "certs/README.md", "charts/berth/READ
 const TRIED_ELSEWHERE: &[(&str, &str, &str)] = &[
     ("tests/run", ".ci/run", "tests/run"),
     ("tests/run cluster", "tests/cluster/tests/processes.rs", "export KUBECONFIG="),
+    ("tests/run cluster --node", "tests/node/sessions.rs", "fn sample("),
     ("kubectl apply -k webhook-config/crds", "tests/admission/registration.rs", "webhook-config/crds"),
     ("kubectl apply -k certs/cert-manager", "tests/admission/registration.rs", "certs/cert-manager"),
     ("kubectl apply -k certs/files", "tests/admission/registration.rs", "certs/files"),

@@ -53,7 +53,7 @@ pub use go_module::cache;
 pub use helm::Helm;
 pub use http::{HttpResponse, http_get};
 pub use kubectl::{Kubectl, Output};
-pub use node::{Image, Node, busybox_image, redis_image};
+pub use node::{Image, Installation, MCP_SERVER_IMAGE, Node, VMCP_IMAGE, busybox_image, redis_image, vmcp_image};
 pub use ports::free_ports;
 pub use process::Process;
 pub use redis::{Redis, Sentinel};

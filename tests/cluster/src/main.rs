@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use berth_test_cluster::{
-    Berth, BerthOptions, Binaries, ControlPlane, ControlPlaneOptions, Error, Node, Result, apply_crds, busybox_image,
-    redis_image,
+    Berth, BerthOptions, Binaries, ControlPlane, ControlPlaneOptions, Error, Installation, Node, Result, apply_crds,
+    busybox_image, redis_image,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "\
 Usage: berth-test-cluster up [--berth PROGRAM | --alone]
+       berth-test-cluster up --node [--alone]
        berth-test-cluster build
 
 up     starts a Kubernetes control plane on loopback (etcd, kube-apiserver,
@@ -20,6 +21,8 @@ up     starts a Kubernetes control plane on loopback (etcd, kube-apiserver,
        `export KUBECONFIG=…` when all is ready, and ends it at Ctrl-C
 build  builds the programs of the test cluster, unless that has been done
 
+  --node            a whole node with pods, Services and DNS instead; Berth installed by its chart, two
+                    Redis, and an MCPServer `sample`, whose endpoint is printed
   --berth PROGRAM   the berth to run; without it, the one beside this program
   --alone           no Berth, the control plane only
 ";
@@ -32,7 +35,8 @@ fn main() -> ExitCode {
         ["up"] => beside("berth").and_then(|program| up(Some(program))),
         ["up", "--berth", program] => up(Some(PathBuf::from(program))),
         ["up", "--alone"] => up(None),
-        ["up", "--node", "--alone"] => node_alone(),
+        ["up", "--node"] => node(false),
+        ["up", "--node", "--alone"] => node(true),
         ["-h" | "--help" | "help"] => {
             print!("{USAGE}");
             Ok(())
@@ -87,11 +91,21 @@ fn up(berth: Option<PathBuf>) -> Result<()> {
     stay_until_signal(&format!("export KUBECONFIG={}", cluster.kubeconfig().display()), berth.as_mut())
 }
 
-fn node_alone() -> Result<()> {
+/// One node, with Berth, the stores and a server called `sample` unless it is to be alone.
+fn node(alone: bool) -> Result<()> {
     eprintln!("starting a cluster of one node");
     let node = Node::start()?;
-    node.load(&busybox_image()?)?;
-    node.load(&redis_image()?)?;
+    if alone {
+        node.load(&busybox_image()?)?;
+        node.load(&redis_image()?)?;
+    } else {
+        let programs = beside("berth")?;
+        let programs = programs.parent().unwrap_or(&programs);
+        eprintln!("installing Berth and Redis");
+        Installation::new(&node, programs, &[])?;
+        let endpoint = node.sample()?;
+        eprintln!("the MCPServer sample answers MCP at http://{endpoint}/mcp");
+    }
     eprintln!("logs are in {}; Ctrl-C ends everything", node.cluster().dir().display());
     eprintln!("a kubectl of the same version is {}", node.kubectl().program().display());
     stay_until_signal(&format!("export KUBECONFIG={}", node.kubectl().kubeconfig().display()), None)

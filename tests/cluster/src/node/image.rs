@@ -17,6 +17,7 @@ pub struct Image {
     name: String,
     files: Vec<(PathBuf, PathBuf)>,
     links: Vec<(String, String)>,
+    texts: Vec<(String, String)>,
     entrypoint: Vec<String>,
 }
 
@@ -25,7 +26,8 @@ impl Image {
     pub fn of_program(name: &str, program: &Path) -> Self {
         let inside = Path::new("/usr/bin").join(program.file_name().unwrap_or_default());
         let entrypoint = vec![inside.display().to_string()];
-        Self { name: name.to_owned(), files: vec![(program.to_owned(), inside)], links: Vec::new(), entrypoint }
+        let files = vec![(program.to_owned(), inside)];
+        Self { name: name.to_owned(), files, links: Vec::new(), texts: Vec::new(), entrypoint }
     }
 
     /// The same with another command.
@@ -37,6 +39,12 @@ impl Image {
     /// The same with a symbolic link at `path`.
     pub(crate) fn link(mut self, path: &str, target: &str) -> Self {
         self.links.push((path.to_owned(), target.to_owned()));
+        self
+    }
+
+    /// The same with a file of text at `path`.
+    pub fn text(mut self, path: &str, text: &str) -> Self {
+        self.texts.push((path.to_owned(), text.to_owned()));
         self
     }
 
@@ -66,6 +74,9 @@ impl Image {
         for (path, target) in &self.links {
             let link = place(&root, Path::new(path))?;
             std::os::unix::fs::symlink(target, &link).map_err(Error::at("make", &link))?;
+        }
+        for (path, text) in &self.texts {
+            write(&place(&root, Path::new(path))?, text)?;
         }
         make_dir(&root.join("tmp"))?;
         make_dir(&root.join("etc"))?;

@@ -3,18 +3,22 @@
 mod dns;
 mod forward;
 mod image;
+mod images;
+mod installation;
 mod kubelet;
 mod namespace;
 mod runtime;
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use self::forward::Forward;
 pub use self::image::Image;
+pub use self::images::{busybox_image, redis_image, vmcp_image};
+pub use self::installation::{Installation, MCP_SERVER_IMAGE, VMCP_IMAGE};
 use self::namespace::{Dialer, NODE, Namespace};
 use self::runtime::Runtime;
 use crate::certificates::Authority;
@@ -166,27 +170,4 @@ fn load(runtime: &Runtime, dir: &Path, image: &Image) -> Result<()> {
     let archive = image.write(dir)?;
     runtime.import(&archive)?;
     std::fs::remove_file(&archive).map_err(Error::at("remove", &archive))
-}
-
-/// An image with busybox under the names of its commands that tests use, `sh` first of all.
-///
-/// # Errors
-/// When busybox is not installed.
-pub fn busybox_image() -> Result<Image> {
-    let image = Image::of_program("berth-test/busybox:1", &installed("busybox", "busybox-static")?);
-    let commands = ["sh", "cat", "echo", "env", "httpd", "mkdir", "nc", "nslookup", "sleep", "wget"];
-    let image =
-        commands.iter().fold(image, |image, command| image.link(&format!("/bin/{command}"), "/usr/bin/busybox"));
-    Ok(image.entrypoint(&["/bin/sh"]))
-}
-
-/// An image of Debian's Redis, which takes redis-server's arguments.
-///
-/// # Errors
-/// When redis-server is not installed.
-pub fn redis_image() -> Result<Image> {
-    let program: PathBuf = installed("redis-server", "redis-server")?;
-    // In Debian it is a link to a program of many names.
-    let image = Image::of_program("berth-test/redis:1", &program);
-    Ok(image.entrypoint(&["/usr/bin/redis-server", "--save", "", "--bind", "*"]))
 }

@@ -1,0 +1,87 @@
+//! What every trial gets: the node with Berth and two stores, and a namespace of its own.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+use berth_test_cluster::{Error, Installation, Node, Result, VMCP_IMAGE};
+use libtest_mimic::{Failed, Trial};
+
+use crate::scene::Scene;
+
+/// The controller looks at everything again this often, so that what it would write again and again shows.
+const RESYNC: &str = "--controller-resync=10s";
+
+/// One node with Berth installed, shared by all trials.
+#[derive(Default)]
+pub(crate) struct Context {
+    started: OnceLock<(Installation, Node)>,
+}
+
+impl Context {
+    /// Builds the programs, starts the node and installs everything; what the accessors give exists from here on.
+    pub(crate) fn start(&self) -> Result<()> {
+        build()?;
+        let programs = Path::new(env!("CARGO_BIN_EXE_berth")).parent().expect("a directory");
+        let node = Node::start()?;
+        let arguments = Self::values();
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let installation = Installation::new(&node, programs, &arguments)?;
+        self.started.get_or_init(|| (installation, node));
+        Ok(())
+    }
+
+    /// What the release is installed with.
+    pub(crate) fn values() -> Vec<String> {
+        let (repository, tag) = VMCP_IMAGE.split_once(':').expect("an image with a tag");
+        let values = format!("extraArgs={{{RESYNC}}},images.vmcp.repository={repository},images.vmcp.tag={tag}");
+        vec!["--set-string".to_owned(), values]
+    }
+
+    fn started(&self) -> &(Installation, Node) {
+        self.started.get().expect("started before the trials run")
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.started().1
+    }
+
+    pub(crate) fn installation(&self) -> &Installation {
+        &self.started().0
+    }
+}
+
+/// The programs of the other packages, which Cargo builds for their own tests only.
+fn build() -> Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            "berth-proxy",
+            "--package",
+            "berth-example-mcp-server",
+            "--bins",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Error::new(format!("cargo build of the programs for images: {status}"))),
+        Err(error) => Err(Error::new(format!("cannot run cargo: {error}"))),
+    }
+}
+
+/// A trial that gets a namespace of its own. It fails by a panic or an error.
+pub(crate) fn trial(
+    ctx: &Arc<Context>,
+    name: &str,
+    body: impl FnOnce(&Scene<'_>) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let ctx = Arc::clone(ctx);
+    Trial::test(name, move || {
+        let scene = Scene::new(&ctx)?;
+        body(&scene).map_err(|failed| scene.explain(failed))
+    })
+}

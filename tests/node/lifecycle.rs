@@ -1,0 +1,187 @@
+//! What becomes of servers as their resource, their pods' image, or the controller goes; and what is never written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_test_cluster::{Error, Result, wait_for};
+use libtest_mimic::{Failed, Trial};
+use serde_json::{Value, json};
+
+use crate::context::{Context, trial};
+use crate::scene::{BOUND, Scene, redis, server};
+
+/// Six resyncs of the controller.
+const SETTLED: Duration = Duration::from_secs(60);
+const BERTH: &str = "system:serviceaccount:berth-system:berth";
+
+pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
+    vec![
+        trial(ctx, "lifecycle::a_settled_cluster_is_not_written_to", no_drift),
+        trial(ctx, "lifecycle::a_new_image_rolls_both_and_moves_the_stamp", new_image),
+        trial(ctx, "lifecycle::without_the_controller_everything_goes_on", without_the_controller),
+    ]
+}
+
+/// Requests of Berth's account in the audit log from byte `start` on, by verb and resource; reads and its own Lease apart.
+pub(crate) fn requests(scene: &Scene<'_>, start: usize) -> Result<Vec<Value>> {
+    let log = scene.node().cluster().audit_log().ok_or_else(|| Error::new("a cluster of its own has an audit log"))?;
+    let text = fs::read(log).map_err(|error| Error::new(format!("{}: {error}", log.display())))?;
+    let lines = text.get(start..).unwrap_or_default().split(|&byte| byte == b'\n');
+    let events = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    Ok(events.filter(|event| event["user"]["username"] == BERTH).collect())
+}
+
+fn log_size(scene: &Scene<'_>) -> usize {
+    let log = scene.node().cluster().audit_log().and_then(|log| fs::metadata(log).ok());
+    log.and_then(|log| usize::try_from(log.len()).ok()).unwrap_or_default()
+}
+
+fn writes(requests: &[Value]) -> Vec<String> {
+    let writes = requests.iter().filter(|event| {
+        let verb = event["verb"].as_str().unwrap_or_default();
+        ["create", "update", "patch", "delete"].contains(&verb) && event["objectRef"]["resource"] != "leases"
+    });
+    writes.map(|event| format!("{} {}", event["verb"], event["requestURI"])).collect()
+}
+
+fn no_drift(scene: &Scene<'_>) -> Result<(), Failed> {
+    // Many of them, of which most ask for no pods: it is the objects that could drift.
+    let mut all = String::new();
+    for number in 0..50 {
+        let mut object =
+            server(&format!("s{number}"), &json!({"replicas": 0, "backendReplicas": 0, "sessionStorage": redis()}));
+        if number % 5 == 0 {
+            object["spec"]["podTemplateSpec"] = json!({"spec": {"nodeSelector": {"kubernetes.io/os": "linux"}}});
+        }
+        if number % 7 == 0 {
+            object["spec"]["resources"] = json!({"limits": {"cpu": "0.5", "memory": "1024Mi"}});
+        }
+        all.push_str(&format!("---\n{object}\n"));
+    }
+    scene.kubectl.apply_yaml(&all)?.ok()?;
+    wait_for("50 servers that are seen to", BOUND, || {
+        let servers = scene.list("mcpservers")?;
+        let settled = servers.iter().filter(|one| one["status"]["observedGeneration"] == one["metadata"]["generation"]);
+        Ok((settled.count() == 50 && scene.list("deployments")?.len() == 50).then_some(()))
+    })?;
+    std::thread::sleep(Duration::from_secs(5));
+    let start = log_size(scene);
+    std::thread::sleep(SETTLED);
+    assert_eq!(writes(&requests(scene, start)?), Vec::<String>::new());
+
+    // What somebody else changes of it is set back once; what is somebody else's stays.
+    let start = log_size(scene);
+    let port = json!([{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 1234}]);
+    let before = scene.get("service/mcp-s1-proxy")?["spec"]["ports"][0]["targetPort"].clone();
+    scene.kubectl.run(&["annotate", "service/mcp-s1-proxy", "other=kept"])?.ok()?;
+    scene.kubectl.run(&["patch", "service/mcp-s1-proxy", "--type=json", "--patch", &port.to_string()])?.ok()?;
+    scene.wait_for_value("service/mcp-s1-proxy", "/spec/ports/0/targetPort", &before)?;
+    std::thread::sleep(Duration::from_secs(15));
+    let written = writes(&requests(scene, start)?);
+    let of_service: Vec<_> = written.iter().filter(|write| write.contains("/services/mcp-s1-proxy")).collect();
+    assert_eq!(of_service.len(), 1, "{written:?}");
+    assert_eq!(scene.get("service/mcp-s1-proxy")?["metadata"]["annotations"]["other"], "kept");
+
+    // What asks for what Berth does not do any more is not run any more.
+    scene.patch("mcpserver/s2", &json!({"spec": {"transport": "stdio"}}))?;
+    wait_for("the end of what a server of stdio had", BOUND, || {
+        let left = ["deployment/s2", "statefulset/s2", "service/mcp-s2", "configmap/s2-runconfig"];
+        let found = scene.kubectl.run(&[&["get", "--ignore-not-found", "-o", "name"], &left[..]].concat())?.ok()?;
+        Ok(found.is_empty().then_some(()))
+    })?;
+    let conditions = scene.get("mcpserver/s2")?["status"]["conditions"].clone();
+    assert!(conditions.to_string().contains("TransportUnsupported"), "{conditions}");
+
+    // And with the resources go all of them.
+    scene.kubectl.run(&["delete", "mcpservers", "--all", "--wait=false"])?.ok()?;
+    for kind in ["deployments", "statefulsets", "replicasets", "services"] {
+        wait_for(&format!("the end of all {kind}"), BOUND, || Ok(scene.list(kind)?.is_empty().then_some(())))?;
+    }
+    wait_for("the end of all configurations", BOUND, || {
+        Ok((scene.list("configmaps")?.len() == 1).then_some(())) // the cluster's own CA
+    })?;
+    Ok(())
+}
+
+fn stamps(scene: &Scene<'_>) -> Result<[i64; 2]> {
+    let stamp = |what: &str| -> Result<i64> {
+        let annotations = scene.get(what)?["spec"]["template"]["metadata"]["annotations"].clone();
+        let stamp =
+            annotations["toolhive.stacklok.dev/mcpserver-generation"].as_str().and_then(|text| text.parse().ok());
+        stamp.ok_or_else(|| Error::new(format!("no stamp: {annotations}")))
+    };
+    Ok([stamp("deployment/foo")?, stamp("statefulset/foo")?])
+}
+
+fn new_image(scene: &Scene<'_>) -> Result<(), Failed> {
+    scene.start("foo", &json!({"sessionStorage": redis()}))?;
+    let (fronts, servers, before) = (scene.pods("ReplicaSet")?, scene.pods("StatefulSet")?, stamps(scene)?);
+    // The same image by its whole name.
+    let image = format!("docker.io/{}", berth_test_cluster::MCP_SERVER_IMAGE);
+    scene.patch("mcpserver/foo", &json!({"spec": {"image": image}}))?;
+    wait_for("new pods of both", BOUND, || {
+        let (now_fronts, now_servers) = (scene.pods("ReplicaSet")?, scene.pods("StatefulSet")?);
+        let fresh = now_fronts.keys().all(|name| !fronts.contains_key(name))
+            && now_servers.values().all(|pod| pod.ready && pod.uid != servers[&pod.name].uid);
+        Ok((now_fronts.len() == 1 && now_servers.len() == 1 && fresh).then_some(()))
+    })?;
+    let after = stamps(scene)?;
+    assert!(after[0] == after[1] && after[0] > before[0], "{before:?} {after:?}");
+    assert_eq!(scene.pods("StatefulSet")?.len(), 1);
+    // Each proxy is told by its own template which generation it is.
+    let pod = scene.wait_for_pods("ReplicaSet", 1)?.into_keys().next().unwrap();
+    let annotations = scene.get(&format!("pod/{pod}"))?["metadata"]["annotations"].clone();
+    assert_eq!(annotations["toolhive.stacklok.dev/mcpserver-generation"], after[0].to_string());
+    Ok(())
+}
+
+/// What a write would move, by object.
+fn versions(scene: &Scene<'_>) -> Result<BTreeMap<String, Value>> {
+    let mut all = BTreeMap::new();
+    for kind in ["deployments", "statefulsets", "services", "configmaps", "pods"] {
+        for object in scene.list(kind)? {
+            let mut object = object;
+            object["metadata"].as_object_mut().map(|meta| meta.remove("managedFields"));
+            let key = format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+            all.insert(key, json!([object["metadata"]["uid"], object["spec"], object["data"]]));
+        }
+    }
+    Ok(all)
+}
+
+fn without_the_controller(scene: &Scene<'_>) -> Result<(), Failed> {
+    scene.start("foo", &json!({"replicas": 2, "backendReplicas": 2, "sessionStorage": redis()}))?;
+    let mut client = scene.connect("foo")?;
+    let first = client.whoami()?;
+    let before = versions(scene)?;
+
+    let system = scene.kubectl.in_namespace("berth-system");
+    system.run(&["scale", "deployment/berth", "--replicas=0"])?.ok()?;
+    wait_for("the end of the controller", BOUND, || {
+        Ok(system.run(&["get", "pods", "-o", "name"])?.ok()?.is_empty().then_some(()))
+    })?;
+    let answer = client.whoami()?;
+    assert_eq!((&answer.pod, answer.calls), (&first.pod, 2));
+    assert_eq!(versions(scene)?, before, "nothing goes with the controller");
+
+    // As an upgrade ends: other pods, the same objects.
+    let values = Context::values();
+    let mut arguments: Vec<_> = values.iter().map(String::as_str).collect();
+    arguments.extend(["--set", "podAnnotations.upgraded=yes"]);
+    scene.ctx.installation().upgrade(&arguments)?;
+    system.run(&["rollout", "status", "deployment/berth", "--timeout=90s"])?.ok()?;
+    // It leads, and has seen to everything: what it is asked for now is done.
+    scene.patch("mcpserver/foo", &json!({"spec": {"replicas": 3}}))?;
+    scene.wait_for_pods("ReplicaSet", 3)?;
+    let after = versions(scene)?;
+    for (name, object) in &before {
+        if name != "deployments/foo" && name != "configmaps/foo-runconfig" {
+            assert_eq!(after.get(name), Some(object), "{name} was changed by the upgrade");
+        }
+    }
+    let answer = client.whoami()?;
+    assert_eq!((&answer.pod, answer.calls), (&first.pod, 3));
+    Ok(())
+}

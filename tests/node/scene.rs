@@ -1,0 +1,165 @@
+//! A namespace, the servers in it, and what can be seen of their pods.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use berth_test_cluster::{Error, Installation, Kubectl, MCP_SERVER_IMAGE, Node, Result, wait_for};
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::context::Context;
+
+/// For whatever pods have to do for it, on a machine that is busy.
+pub(crate) const BOUND: Duration = Duration::from_secs(120);
+
+/// A namespace that one trial has for itself.
+pub(crate) struct Scene<'a> {
+    pub(crate) name: String,
+    pub(crate) kubectl: Kubectl,
+    pub(crate) ctx: &'a Context,
+}
+
+/// A pod as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) ready: bool,
+    pub(crate) restarts: i64,
+}
+
+impl<'a> Scene<'a> {
+    pub(crate) fn new(ctx: &'a Context) -> Result<Self> {
+        let name = ctx.node().cluster().namespace()?;
+        let kubectl = ctx.node().kubectl().in_namespace(&name);
+        Ok(Self { name, kubectl, ctx })
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        self.ctx.node()
+    }
+
+    /// Applies an object as a user does.
+    pub(crate) fn apply(&self, object: &Value) -> Result<()> {
+        self.kubectl.apply_yaml(&object.to_string())?.ok()?;
+        Ok(())
+    }
+
+    /// Merges `patch` into what is stored.
+    pub(crate) fn patch(&self, what: &str, patch: &Value) -> Result<()> {
+        self.kubectl.run(&["patch", what, "--type=merge", "--patch", &patch.to_string()])?.ok()?;
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, what: &str) -> Result<Value> {
+        self.kubectl.get_json(what)
+    }
+
+    /// Objects of one kind.
+    pub(crate) fn list(&self, kind: &str) -> Result<Vec<Value>> {
+        let text = self.kubectl.run(&["get", kind, "-o", "json"])?.ok()?;
+        let list: Value =
+            serde_json::from_str(&text).map_err(|error| Error::new(format!("kubectl get {kind}: {error}")))?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The pods that a workload's controller made and that are not being deleted, by name: `ReplicaSet` for those in
+    /// front, `StatefulSet` for those of the server.
+    pub(crate) fn pods(&self, owner: &str) -> Result<BTreeMap<String, Pod>> {
+        let pods = self.list("pods")?.into_iter().filter(|pod| {
+            let meta = &pod["metadata"];
+            meta["ownerReferences"][0]["kind"] == owner && meta["deletionTimestamp"].is_null()
+        });
+        let pods = pods.map(|pod| {
+            let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let pod = Pod {
+                name: name.clone(),
+                uid: pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
+                ready: conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"),
+                restarts: pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or_default(),
+            };
+            (name, pod)
+        });
+        Ok(pods.collect())
+    }
+
+    /// Waits until exactly so many pods are there, and all of them ready.
+    pub(crate) fn wait_for_pods(&self, owner: &str, count: usize) -> Result<BTreeMap<String, Pod>> {
+        wait_for(&format!("{count} ready pods of a {owner}"), BOUND, || {
+            let pods = self.pods(owner)?;
+            Ok((pods.len() == count && pods.values().all(|pod| pod.ready)).then_some(pods))
+        })
+    }
+
+    /// Waits until a value of an object is there.
+    pub(crate) fn wait_for_value(&self, what: &str, pointer: &str, expected: &Value) -> Result<()> {
+        let mut last = Value::Null;
+        let seen = wait_for(&format!("{what} with {expected} at {pointer}"), BOUND, || {
+            last = self.get(what)?;
+            Ok((last.pointer(pointer) == Some(expected)).then_some(()))
+        });
+        seen.map_err(|error| Error::new(format!("{error}: {last:#}")))
+    }
+
+    /// Applies an `MCPServer` of the sample image, with this spec besides, and waits until its pods are ready.
+    pub(crate) fn start(&self, name: &str, spec: &Value) -> Result<()> {
+        self.apply(&server(name, spec))?;
+        let count = |field: &str| spec[field].as_u64().map_or(1, |count| usize::try_from(count).expect("a count"));
+        self.wait_for_pods("ReplicaSet", count("replicas"))?;
+        self.wait_for_pods("StatefulSet", count("backendReplicas"))?;
+        self.wait_for_value(&format!("mcpserver/{name}"), "/status/phase", &json!("Ready"))
+    }
+
+    /// A port of loopback that leads to a Service, as clients of the cluster see it.
+    pub(crate) fn service(&self, name: &str) -> Result<SocketAddr> {
+        let service = self.get(&format!("service/{name}"))?;
+        let address = format!(
+            "{}:{}",
+            service["spec"]["clusterIP"].as_str().unwrap_or_default(),
+            service["spec"]["ports"][0]["port"]
+        );
+        let address = address.parse().map_err(|error| Error::new(format!("{address} of {name}: {error}")))?;
+        self.node().forward(address)
+    }
+
+    /// A client with a new session, through the Service.
+    pub(crate) fn connect(&self, server: &str) -> Result<Client> {
+        Client::connect(self.service(&format!("mcp-{server}-proxy"))?)
+    }
+
+    /// What a trial that failed leaves to look at.
+    pub(crate) fn explain(&self, failed: Failed) -> Failed {
+        let run = |arguments: &[&str]| self.kubectl.run(arguments).map(|output| output.stdout).unwrap_or_default();
+        let last = |text: String| text.lines().rev().take(20).map(|line| format!("{line}\n")).collect::<String>();
+        let message = failed.message().unwrap_or("a failure without a message").to_owned();
+        let events = last(run(&["get", "events", "--sort-by=.lastTimestamp"]));
+        let all = last(run(&["get", "mcpservers,virtualmcpservers,deployments,statefulsets,pods"]));
+        format!("{message}\n{all}\n{events}").into()
+    }
+}
+
+/// An `MCPServer` of the sample image that is Berth's.
+pub(crate) fn server(name: &str, spec: &Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "toolhive.stacklok.dev/v1beta1",
+        "kind": "MCPServer",
+        "metadata": {"name": name, "annotations": {
+            "berth.dev/class": "berth",
+            // A trial does not wait half a minute for each pod that goes.
+            "berth.dev/termination-grace-period-seconds": "6",
+        }},
+        "spec": {"image": MCP_SERVER_IMAGE, "transport": "streamable-http"},
+    });
+    for (key, value) in spec.as_object().into_iter().flatten() {
+        object["spec"][key] = value.clone();
+    }
+    object
+}
+
+/// Session storage in the store that anybody may use.
+pub(crate) fn redis() -> Value {
+    json!({"provider": "redis", "address": Installation::REDIS})
+}

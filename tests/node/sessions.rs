@@ -1,0 +1,128 @@
+//! A session stays on its pod, whatever becomes of the proxies; and its end is told as one.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use berth_test_cluster::{Result, wait_for};
+use libtest_mimic::{Failed, Trial};
+use rmcp::ServiceExt;
+use rmcp::model::CallToolRequestParams;
+use rmcp::transport::StreamableHttpClientTransport;
+use serde_json::json;
+
+use crate::client::Client;
+use crate::context::{Context, trial};
+use crate::scene::{BOUND, Scene, redis};
+
+pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
+    vec![
+        trial(ctx, "sessions::two_proxies_and_three_pods", two_proxies_and_three_pods),
+        trial(ctx, "sessions::one_proxy_and_one_pod", one_proxy_and_one_pod),
+        trial(ctx, "sessions::the_sample_to_play_with", sample),
+    ]
+}
+
+/// 50 calls of one client on the official SDK; all are answered by one pod, which is told.
+fn calls_of_the_sdk(scene: &Scene<'_>, server: &str) -> Result<String, Failed> {
+    let address = scene.service(&format!("mcp-{server}-proxy"))?;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let transport = StreamableHttpClientTransport::from_uri(format!("http://{address}/mcp"));
+        let client = ().serve(transport).await.unwrap();
+        let mut pod = None;
+        for calls in 1..=50 {
+            let answer = client.call_tool(CallToolRequestParams::new("whoami")).await.unwrap();
+            let answer = answer.structured_content.unwrap();
+            let first = pod.get_or_insert_with(|| answer["server"].as_str().unwrap().to_owned());
+            assert_eq!(answer, json!({"server": first, "calls": calls}));
+        }
+        client.cancel().await.unwrap();
+        Ok(pod.unwrap())
+    })
+}
+
+fn two_proxies_and_three_pods(scene: &Scene<'_>) -> Result<(), Failed> {
+    scene.start("foo", &json!({"replicas": 2, "backendReplicas": 3, "sessionStorage": redis()}))?;
+    assert!(scene.pods("StatefulSet")?.contains_key(&calls_of_the_sdk(scene, "foo")?));
+
+    let mut client = scene.connect("foo")?;
+    let first = client.whoami()?;
+    assert_eq!(first.calls, 1);
+    for calls in 2..=50 {
+        let answer = client.whoami()?;
+        assert_eq!((answer.pod, answer.calls), (first.pod.clone(), calls));
+    }
+
+    // Every pod that ever saw the session's requests goes, but the one that holds it.
+    let before = scene.pods("ReplicaSet")?;
+    let names: Vec<_> = before.keys().map(String::as_str).collect();
+    scene.kubectl.run(&[&["delete", "pod"], &names[..]].concat())?.ok()?;
+    let after = scene.wait_for_pods("ReplicaSet", 2)?;
+    assert!(after.keys().all(|name| !before.contains_key(name)), "{before:?} {after:?}");
+    for calls in 51..=60 {
+        let answer = client.whoami()?;
+        assert_eq!((answer.pod, answer.calls), (first.pod.clone(), calls));
+    }
+
+    // The pod that holds it goes, and comes back without it: nobody else answers for it meanwhile.
+    let uid = scene.pods("StatefulSet")?[&first.pod].uid.clone();
+    scene.kubectl.run(&["delete", "pod", &first.pod, "--wait=false"])?.ok()?;
+    let mut seen = Vec::new();
+    wait_for("404 for a session that is lost", BOUND, || {
+        let answer = client.ask()?;
+        if answer.status == 200 {
+            // Not gone yet: its last answers are its own.
+            assert!(seen.is_empty(), "200 after {seen:?}");
+            assert_eq!(answer.message().unwrap()["result"]["structuredContent"]["server"], first.pod.as_str());
+            return Ok(None);
+        }
+        if answer.status == 503 {
+            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        }
+        seen.push(answer.status);
+        thread::sleep(Duration::from_millis(50));
+        Ok((answer.status == 404).then_some(()))
+    })?;
+    assert!(seen.iter().all(|status| [503, 404].contains(status)), "{seen:?}");
+    let pods = scene.wait_for_pods("StatefulSet", 3)?;
+    assert_ne!(pods[&first.pod].uid, uid);
+    assert_eq!(client.ask()?.status, 404, "what was lost stays lost");
+
+    // The client starts anew, as 404 tells it to.
+    let mut anew = scene.connect("foo")?;
+    let (one, two) = (anew.whoami()?, anew.whoami()?);
+    assert_eq!((one.calls, two.calls), (1, 2));
+    assert_eq!(one.pod, two.pod);
+    Ok(())
+}
+
+fn one_proxy_and_one_pod(scene: &Scene<'_>) -> Result<(), Failed> {
+    scene.start("foo", &json!({}))?;
+    assert_eq!(calls_of_the_sdk(scene, "foo")?, "foo-0");
+    // Each pod has its name, by the Service that governs them.
+    let headless = scene.get("statefulset/foo")?["spec"]["serviceName"].clone();
+    assert_eq!(headless, "mcp-foo-headless");
+    let looker = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "looker"},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
+            "name": "looker", "image": "berth-test/busybox:1", "imagePullPolicy": "Never", "args": ["-c", "sleep 3600"],
+        }]},
+    });
+    scene.apply(&looker)?;
+    scene.kubectl.run(&["wait", "--for=condition=Ready", "--timeout=60s", "pod/looker"])?.ok()?;
+    let name = format!("foo-0.mcp-foo-headless.{}.svc.cluster.local", scene.name);
+    let address = scene.get("pod/foo-0")?["status"]["podIP"].clone();
+    let found = scene.kubectl.run(&["exec", "looker", "--", "nslookup", &name])?.ok()?;
+    assert!(found.contains(&format!("Address: {}", address.as_str().unwrap())), "{found}");
+    Ok(())
+}
+
+/// What `tests/run cluster --node` shows.
+fn sample(scene: &Scene<'_>) -> Result<(), Failed> {
+    let mut client = Client::connect(scene.node().sample()?)?;
+    let (one, two) = (client.whoami()?, client.whoami()?);
+    assert!(one.pod.starts_with("sample-"), "{one:?}");
+    assert_eq!((two.pod, two.calls), (one.pod, 2));
+    Ok(())
+}
