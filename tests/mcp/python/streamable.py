@@ -39,6 +39,8 @@ async def streamable(replicas: Replicas) -> None:
             await session.count()
             await session.call("announce", {"from": 0, "to": 5})
             await session.hears(5)
+            # Once on the stream of a call through each replica.
+            await session.progresses()
             await session.progresses()
 
             # The stream is closed, more is said, and the client resumes: nothing is lost or said twice.

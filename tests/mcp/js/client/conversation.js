@@ -15,7 +15,10 @@ const CALLS = 50;
 export class Conversation {
   announced = [];
   progress = [];
-  #client = new Client({ name: 'berth-test-client', version: '1.0.0' }, { capabilities: { sampling: {}, elicitation: {} } });
+  #client = new Client(
+    { name: 'berth-test-client', version: '1.0.0' },
+    { capabilities: { sampling: {}, elicitation: {} } },
+  );
   #server;
   #calls = 0;
 
@@ -31,12 +34,14 @@ export class Conversation {
       action: 'accept',
       content: { username: 'ada', email: 'ada@example.test' },
     }));
-    client.setNotificationHandler(LoggingMessageNotificationSchema, ({ params }) =>
-      void conversation.announced.push(params.data),
+    client.setNotificationHandler(
+      LoggingMessageNotificationSchema,
+      ({ params }) => void conversation.announced.push(params.data),
     );
     // Not by the option `onprogress`: the SDK drops progress that comes in one piece with the answer.
-    client.setNotificationHandler(ProgressNotificationSchema, ({ params }) =>
-      void conversation.progress.push([params.progressToken, params.progress]),
+    client.setNotificationHandler(
+      ProgressNotificationSchema,
+      ({ params }) => void conversation.progress.push([params.progressToken, params.progress]),
     );
     await client.connect(transport);
     return conversation;
@@ -60,10 +65,14 @@ export class Conversation {
   // Messages that are no answer to anything come in order, each once.
   async hears(to) {
     await until(`${to} announced numbers`, () => this.announced.length >= to);
-    assert.deepEqual(this.announced, Array.from({ length: to }, (_, number) => number));
+    assert.deepEqual(
+      this.announced,
+      Array.from({ length: to }, (_, number) => number),
+    );
   }
 
   async progresses() {
+    this.progress = [];
     const expected = [0, 50, 100].map(progress => ['token', progress]);
     await this.call('test_tool_with_progress', {}, { progressToken: 'token' });
     await until('progress in three steps', () => this.progress.length >= expected.length);

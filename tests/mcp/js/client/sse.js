@@ -22,7 +22,10 @@ export async function sse(replicas) {
   await session.hears(5);
   await session.progresses();
   await session.answers();
-  assert.ok(replicas.log.every(request => request === 'GET A' || request === 'POST B'), replicas.log.join());
+  assert.ok(
+    replicas.log.every(request => request === 'GET A' || request === 'POST B'),
+    replicas.log.join(),
+  );
 
   // The end of the stream is the end of the session, on every replica.
   const ended = endpoint.pathname + endpoint.search;

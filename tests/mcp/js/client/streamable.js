@@ -9,8 +9,7 @@ export async function streamable(replicas) {
     if (method === 'POST') return replicas.alternate();
     return method === 'GET' && last ? 'A' : 'B';
   };
-  const connect = () =>
-    new StreamableHTTPClientTransport(replicas.url('A', '/mcp'), { fetch: replicas.fetch(route) });
+  const connect = () => new StreamableHTTPClientTransport(replicas.url('A', '/mcp'), { fetch: replicas.fetch(route) });
 
   const transport = connect();
   const session = await Conversation.start(transport);
@@ -19,6 +18,8 @@ export async function streamable(replicas) {
   await session.count();
   await session.call('announce', { from: 0, to: 5 });
   await session.hears(5);
+  // Once on the stream of a call through each replica.
+  await session.progresses();
   await session.progresses();
 
   // The stream is closed, more is said, and the client resumes: nothing is lost or said twice.
@@ -28,7 +29,10 @@ export async function streamable(replicas) {
   await session.hears(10);
   await session.call('announce', { from: 10, to: 12 });
   await session.hears(12);
-  assert.ok(replicas.log.some(request => /^GET A .+/.test(request)), 'resumed on A with Last-Event-ID');
+  assert.ok(
+    replicas.log.some(request => /^GET A .+/.test(request)),
+    'resumed on A with Last-Event-ID',
+  );
 
   // The same with the stream of a call: its answer comes on the stream that resumes it.
   await session.call('test_reconnection');

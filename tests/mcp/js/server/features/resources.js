@@ -5,7 +5,9 @@ import { PNG } from './content.js';
 
 export function registerResources(server, era) {
   const fixed = (name, uri, description, mimeType, content) =>
-    server.registerResource(name, uri, { description, mimeType }, () => ({ contents: [{ uri, mimeType, ...content }] }));
+    server.registerResource(name, uri, { description, mimeType }, () => ({
+      contents: [{ uri, mimeType, ...content }],
+    }));
 
   fixed('static-text', 'test://static-text', 'Text', 'text/plain', {
     text: 'This is the content of the static text resource.',

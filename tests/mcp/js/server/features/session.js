@@ -5,10 +5,8 @@ import { text } from './results.js';
 
 export function registerSession(server, name) {
   let calls = 0;
-  server.registerTool(
-    'count',
-    { description: 'Counts the calls of this session, and names the server' },
-    () => text(JSON.stringify({ server: name, calls: ++calls })),
+  server.registerTool('count', { description: 'Counts the calls of this session, and names the server' }, () =>
+    text(JSON.stringify({ server: name, calls: ++calls })),
   );
 
   server.registerTool(
