@@ -214,13 +214,9 @@ async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) {
         .serve_connection(io, service)
         .with_upgrades();
     let mut http1 = pin!(http1);
-    let ended = drive(&state, |cx, finish| {
-        if finish {
-            http1.as_mut().graceful_shutdown();
-        }
-        http1.as_mut().poll(cx)
-    })
-    .await;
+    // Told to finish, it goes on: its next response says that it closes, or it is idle and closed for that. Closing after
+    // a response that did not say so would meet the client's next request.
+    let ended = drive(&state, |cx, _finish| http1.as_mut().poll(cx)).await;
     if let Some(Err(error)) = ended
         && error.is_parse_too_large()
     {

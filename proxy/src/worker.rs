@@ -25,6 +25,9 @@ use crate::upstream::{PodConnection, Pool, SharedConnections};
 
 /// How often a thread looks at its clock, its connections and the drain.
 const TICK: Duration = Duration::from_millis(200);
+/// How long a connection may be idle once the drain has begun: a client may be sending a request on it, since the response
+/// before it did not say that the connection closes.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// A request that lasts longer keeps its session in use.
 const LONG_MS: u32 = 1_000;
 
@@ -244,9 +247,11 @@ impl Worker {
         let connections = self.connections.borrow();
         self.counters.set_connections(connections.len());
         let limits = &self.shared.limits;
+        let draining = self.stage() >= Stage::Draining;
+        let idle = if draining { LAST_REQUEST } else { limits.idle_timeout };
         for (_, state) in connections.iter() {
-            if let Some(event) = state.overdue(now, limits.head_timeout, limits.idle_timeout) {
-                if event == Event::HeadTimeout || event == Event::IdleTimeout {
+            if let Some(event) = state.overdue(now, limits.head_timeout, idle) {
+                if event == Event::HeadTimeout || (event == Event::IdleTimeout && !draining) {
                     self.counters.event(event);
                 }
                 state.order(Order::Close);

@@ -56,10 +56,29 @@ async fn streams_end_between_two_events_at_the_time_out() {
     assert_eq!(busy.chunk().await.unwrap().unwrap(), "id: 2\ndata: ");
     let ending = tokio::spawn(proxy.drain());
     assert_eq!(quiet.chunk().await.unwrap(), None, "the quiet stream ends as a whole one");
+    let reply = quiet.post(Some(&quiet_id), CALL).await;
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "its head did not say that it closes");
     assert!(!ending.is_finished(), "the busy one is in the middle of an event");
     pod.send(&busy_id, "2\n\nid: 3\ndata: 3");
     assert_eq!(busy.chunk().await.unwrap().unwrap(), "2\n\n");
     assert_eq!(busy.chunk().await.unwrap(), None);
+    tokio::time::timeout(Duration::from_secs(5), ending).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_in_events_ends_once_it_can_be_resumed() {
+    let pod = Pod::start("a").await;
+    let proxy = Replica::default().start(&[pod.url()]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.ask("POST", "/stream", &[], "{}").await;
+    client.head().await.unwrap();
+    let ending = tokio::spawn(proxy.drain());
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    for event in ["data: not yet\n\n", "id: 7\ndata: now\n\n"] {
+        pod.send("stream", event);
+        assert_eq!(client.chunk().await.unwrap().as_deref(), Some(event));
+    }
+    assert_eq!(client.chunk().await.unwrap(), None);
     tokio::time::timeout(Duration::from_secs(5), ending).await.unwrap().unwrap();
 }
 

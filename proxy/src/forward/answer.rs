@@ -205,7 +205,7 @@ impl Call {
         let events = if is_event_stream(&head.headers) && !incoming.is_end_stream() {
             let makes_session = self.kind == Kind::Get && self.session.is_none() && !self.sessionless;
             let origin = makes_session.then(|| Origin { pod, path: self.path() });
-            Some(EventStream::new(self.worker(), origin))
+            Some(EventStream::new(self.worker(), origin, self.kind == Kind::Get))
         } else {
             None
         };

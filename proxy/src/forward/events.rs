@@ -125,6 +125,38 @@ impl Boundary {
     }
 }
 
+/// Waits for the first event that has an id, after which a stream can be resumed.
+#[derive(Debug)]
+pub struct EventIds {
+    /// What is still missing of `id:` in this line, unless it began otherwise.
+    missing: Option<&'static [u8]>,
+}
+
+impl Default for EventIds {
+    fn default() -> Self {
+        Self { missing: Some(b"id:") }
+    }
+}
+
+impl EventIds {
+    /// Bytes pass; says whether an id began in them.
+    pub fn pass(&mut self, bytes: &[u8]) -> bool {
+        for &byte in bytes {
+            match (byte, self.missing) {
+                (b'\n' | b'\r', _) => *self = Self::default(),
+                (_, Some([next, rest @ ..])) if byte == *next => {
+                    if rest.is_empty() {
+                        return true;
+                    }
+                    self.missing = Some(rest);
+                }
+                _ => self.missing = None,
+            }
+        }
+        false
+    }
+}
+
 fn ends_event(text: &[u8]) -> bool {
     text.ends_with(b"\n\n") || text.ends_with(b"\r\r") || text.ends_with(b"\n\r\n")
 }
@@ -182,6 +214,18 @@ mod tests {
         boundary.pass(b"\n");
         assert!(boundary.is_between_events());
         assert_eq!(boundary.last_end(b"data: 2\r\n\r\ndata: 3\n"), Some(11));
+    }
+
+    #[test]
+    fn an_id_is_seen_at_the_start_of_a_line_only() {
+        for text in ["id: 1\ndata: x\n\n", "data: x\r\nid:1", "\rid: 1", ": id: 1\n\nid: 2"] {
+            assert!(EventIds::default().pass(text.as_bytes()), "{text:?}");
+            let mut ids = EventIds::default();
+            assert!(text.bytes().any(|byte| ids.pass(&[byte])), "{text:?}, byte by byte");
+        }
+        for text in ["data: id: 1\n\n", "idle: 1\n", "event: id\ndata: x\n\n", "iid: 1\n"] {
+            assert!(!EventIds::default().pass(text.as_bytes()), "{text:?}");
+        }
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::Frame;
 
-use super::events::{Boundary, FirstEvent, Start};
+use super::events::{Boundary, EventIds, FirstEvent, Start};
 use crate::metrics::Event;
 use crate::pods::PodId;
 use crate::route::request::query_session;
@@ -28,6 +28,8 @@ pub(crate) struct Origin {
 pub(crate) struct EventStream {
     first: First,
     boundary: Boundary,
+    /// Until the client can come back for the rest, where the stream answers a request that cannot be repeated.
+    ids: Option<EventIds>,
     slot: StreamSlot,
     session: Option<EndsWithStream>,
     done: bool,
@@ -43,11 +45,13 @@ enum First {
 }
 
 impl EventStream {
-    /// `origin` when the first event may make a session.
-    pub(crate) fn new(worker: &Rc<Worker>, origin: Option<Origin>) -> Box<Self> {
+    /// `origin` when the first event may make a session. A stream that is `repeatable` can be asked for again, as a GET
+    /// can; another one can be resumed once an event had an id, and is not ended before that.
+    pub(crate) fn new(worker: &Rc<Worker>, origin: Option<Origin>, repeatable: bool) -> Box<Self> {
         let first = origin.map_or(First::Passed, |origin| First::Awaited(FirstEvent::default(), origin));
         let slot = StreamSlot::new(worker);
-        Box::new(Self { first, boundary: Boundary::default(), slot, session: None, done: false })
+        let ids = (!repeatable).then(EventIds::default);
+        Box::new(Self { first, boundary: Boundary::default(), ids, slot, session: None, done: false })
     }
 
     pub(crate) fn poll_frame(
@@ -74,7 +78,7 @@ impl EventStream {
                 return self.pass(held);
             }
             self.slot.register(cx);
-            let ending = worker.is_ending_streams();
+            let ending = worker.is_ending_streams() && self.ids.is_none();
             if ending && self.boundary.is_between_events() {
                 return self.cut(worker, None);
             }
@@ -129,6 +133,9 @@ impl EventStream {
 
     fn pass(&mut self, bytes: Bytes) -> Polled {
         self.boundary.pass(&bytes);
+        if self.ids.as_mut().is_some_and(|ids| ids.pass(&bytes)) {
+            self.ids = None;
+        }
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 

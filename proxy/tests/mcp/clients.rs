@@ -1,33 +1,33 @@
-//! Clients on official SDKs, whose requests go to two replicas in turn: none of them notices.
+//! Clients on official SDKs, whose requests go to several replicas: none of them notices.
 
 use std::thread;
+use std::time::Duration;
 
-use berth_test_mcp::{Packages, Sdk, Transport, run_client};
+use berth_test_cluster::Balancer;
+use berth_test_mcp::{Client, Packages, Sdk, Sequence};
 
 use crate::deployment::{Replicas, Servers, alone};
 
-const ALL: [(Sdk, Transport); 4] = [
-    (Sdk::Python, Transport::StreamableHttp),
-    (Sdk::Python, Transport::Sse),
-    (Sdk::TypeScript, Transport::StreamableHttp),
-    (Sdk::TypeScript, Transport::Sse),
+/// How long clients go on between two replacements.
+const CALM: Duration = Duration::from_millis(500);
+
+const ALL: [(Sdk, Sequence); 4] = [
+    (Sdk::Python, Sequence::Streamable),
+    (Sdk::Python, Sequence::Sse),
+    (Sdk::TypeScript, Sequence::Streamable),
+    (Sdk::TypeScript, Sequence::Sse),
 ];
 
 #[test]
-fn clients_of_every_sdk_and_transport_notice_nothing_of_the_replicas() {
+fn clients_of_every_sdk_and_transport_notice_nothing_of_two_replicas() {
     let _alone = alone();
     let packages = Packages::ensure().unwrap();
     let servers = Servers::start(&packages, 3);
-    let replicas = Replicas::start(&servers, 2);
-    let [a, b] = [0, 1].map(|replica| format!("http://{}", replicas.addresses[replica]));
-    let results = thread::scope(|scope| {
-        let (packages, a, b) = (&packages, &a, &b);
-        let run = |(sdk, transport)| scope.spawn(move || run_client(packages, sdk, transport, a, b));
-        let clients = ALL.map(run);
-        clients.map(|client| client.join().unwrap())
-    });
-    for result in results {
-        result.unwrap();
+    let replicas = Replicas::start(&servers, 2, &[]);
+    let [a, b] = [0, 1].map(|replica| format!("http://{}", replicas.addresses()[replica].0));
+    let clients = ALL.map(|(sdk, sequence)| Client::start(&packages, sdk, sequence, &a, &b).unwrap());
+    for client in clients {
+        client.finish().unwrap();
     }
 }
 
@@ -38,9 +38,33 @@ fn clients_notice_two_servers_without_replicas_before_them() {
     let packages = Packages::ensure().unwrap();
     let servers = Servers::start(&packages, 2);
     let [a, b] = [0, 1].map(|server| format!("http://{}", servers.addresses()[server]));
-    for transport in [Transport::StreamableHttp, Transport::Sse] {
-        let error = run_client(&packages, Sdk::TypeScript, transport, &a, &b).unwrap_err().to_string();
+    for sequence in [Sequence::Streamable, Sequence::Sse] {
+        let client = Client::start(&packages, Sdk::TypeScript, sequence, &a, &b).unwrap();
+        let error = client.finish().unwrap_err().to_string();
         // B answers that it knows no such session.
         assert!(error.contains("404") || error.contains("Session not found"), "{error}");
+    }
+}
+
+#[test]
+fn clients_notice_nothing_while_every_replica_is_replaced() {
+    let _alone = alone();
+    let packages = Packages::ensure().unwrap();
+    let servers = Servers::start(&packages, 3);
+    let mut replicas = Replicas::start(&servers, 3, &["--lame-duck=1s", "--drain-timeout=1s"]);
+    let balancer = Balancer::start(&replicas.addresses()).unwrap();
+    let url = format!("http://{}", balancer.address());
+    let start = |sdk| Client::start(&packages, sdk, Sequence::Rolling, &url, &url).unwrap();
+    let mut clients = [Sdk::Python, Sdk::TypeScript].map(start);
+    for client in &mut clients {
+        client.wait_until_begun().unwrap();
+    }
+    for replica in 0..3 {
+        thread::sleep(CALM);
+        replicas.replace(replica);
+    }
+    thread::sleep(CALM);
+    for client in clients {
+        client.stop().unwrap();
     }
 }

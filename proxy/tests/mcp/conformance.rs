@@ -24,8 +24,8 @@ fn compare(revision: Revision, checks: usize) {
     let _alone = alone();
     let packages = Packages::ensure().unwrap();
     let (alone, servers) = (Servers::start(&packages, 1), Servers::start(&packages, SERVERS));
-    let replicas = Replicas::start(&servers, REPLICAS);
-    let balancer = RoundRobin::start(replicas.addresses.clone()).unwrap();
+    let replicas = Replicas::start(&servers, REPLICAS, &[]);
+    let balancer = RoundRobin::start(replicas.addresses().into_iter().map(|(listen, _)| listen).collect()).unwrap();
     let (direct, through) = thread::scope(|scope| {
         let direct = scope.spawn(|| run(&packages, alone.addresses()[0], revision));
         let through = run(&packages, balancer.address(), revision);

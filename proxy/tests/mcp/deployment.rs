@@ -19,7 +19,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 
 /// Some servers that share a Redis, as one deployment's do.
 pub(crate) struct Servers {
-    pub(crate) servers: Vec<Server>,
+    servers: Vec<Server>,
     redis: Redis,
 }
 
@@ -42,37 +42,57 @@ impl Servers {
 
 /// Replicas of the proxy that share a Redis.
 pub(crate) struct Replicas {
-    pub(crate) addresses: Vec<SocketAddr>,
-    // They write to the directory, and to the Redis of the servers.
-    _processes: Vec<Process>,
+    replicas: Vec<Replica>,
+    // They write there.
     _dir: RunDir,
 }
 
+struct Replica {
+    listen: SocketAddr,
+    admin: SocketAddr,
+    process: Process,
+}
+
 impl Replicas {
-    pub(crate) fn start(servers: &Servers, count: usize) -> Self {
+    /// Starts some with these arguments beside the usual ones, and waits until they are ready.
+    pub(crate) fn start(servers: &Servers, count: usize, arguments: &[&str]) -> Self {
         let dir = RunDir::new().unwrap();
-        let mut replicas = Self { addresses: Vec::new(), _processes: Vec::new(), _dir: dir };
-        for number in 0..count {
-            replicas.add(servers, number);
-        }
-        replicas
+        let replicas = (0..count).map(|number| {
+            let [listen, admin] = free_ports().unwrap().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+            let mut all = vec![format!("--listen={listen}"), format!("--admin={admin}"), "--threads=1".to_owned()];
+            all.push(format!("--redis=redis://{}", servers.redis.address()));
+            all.extend(servers.addresses().iter().map(|address| format!("--backend=http://{address}")));
+            all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+            let program = Path::new(env!("CARGO_BIN_EXE_berth-proxy"));
+            let process = Process::start(dir.path(), &format!("berth-proxy-{number}"), program, all, &[]).unwrap();
+            Replica { listen, admin, process }
+        });
+        let mut replicas: Vec<_> = replicas.collect();
+        replicas.iter_mut().for_each(Replica::wait);
+        Self { replicas, _dir: dir }
     }
 
-    fn add(&mut self, servers: &Servers, number: usize) {
-        let [listen, admin] = free_ports().unwrap().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let mut arguments = vec![format!("--listen={listen}"), format!("--admin={admin}")];
-        arguments.push(format!("--redis=redis://{}", servers.redis.address()));
-        arguments.extend(servers.addresses().iter().map(|address| format!("--backend=http://{address}")));
-        arguments.extend(["--lame-duck=0s", "--drain-timeout=1s", "--threads=1"].map(str::to_owned));
-        let program = Path::new(env!("CARGO_BIN_EXE_berth-proxy"));
-        let name = format!("berth-proxy-{number}");
-        let mut process = Process::start(self._dir.path(), &name, program, arguments, &[]).unwrap();
+    /// Where they listen, and where their `/readyz` is.
+    pub(crate) fn addresses(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        self.replicas.iter().map(|replica| (replica.listen, replica.admin)).collect()
+    }
+
+    /// Ends one with SIGTERM, and starts it again at the same addresses.
+    pub(crate) fn replace(&mut self, number: usize) {
+        let replica = &mut self.replicas[number];
+        let status = replica.process.stop(START).unwrap();
+        assert!(status.success(), "the replica ended with {status}:\n{}", replica.process.log_tail());
+        replica.process.restart().unwrap();
+        replica.wait();
+    }
+}
+
+impl Replica {
+    fn wait(&mut self) {
         wait_for("a replica that is ready", START, || {
-            assert!(process.exit_status()?.is_none(), "the replica ended:\n{}", process.log_tail());
-            Ok(http_get(admin, "/readyz").is_ok_and(|answer| answer.status == 200).then_some(()))
+            assert!(self.process.exit_status()?.is_none(), "the replica ended:\n{}", self.process.log_tail());
+            Ok(http_get(self.admin, "/readyz").is_ok_and(|answer| answer.status == 200).then_some(()))
         })
         .unwrap();
-        self.addresses.push(listen);
-        self._processes.push(process);
     }
 }

@@ -197,6 +197,7 @@ async fn answer(state: Arc<PodState>, request: Request<Incoming>) -> Result<Resp
                 with_session(plain(StatusCode::OK, &state.name), &given)
             }
         },
+        (&Method::POST, "/stream") => events(state.stream("stream")),
         (_, "/missing") => plain(StatusCode::NOT_FOUND, "nothing here"),
         _ => plain(StatusCode::OK, &state.name),
     };

@@ -1,6 +1,6 @@
 """A client on the official SDK that goes through two replicas of a proxy, and fails where it notices that there are two.
 
-Usage: client.py (streamable|sse) URL-OF-A URL-OF-B
+Usage: client.py (streamable|sse|rolling) URL-OF-A URL-OF-B
 """
 
 import sys
@@ -8,10 +8,11 @@ import sys
 import anyio
 
 from replicas import Replicas
+from rolling import rolling
 from sse import sse
 from streamable import streamable
 
-SEQUENCES = {"streamable": streamable, "sse": sse}
+SEQUENCES = {"streamable": streamable, "sse": sse, "rolling": rolling}
 PATIENCE_S = 120
 
 

@@ -19,38 +19,84 @@ pub enum Sdk {
     TypeScript,
 }
 
-/// What the client speaks.
+/// What a client does; `js/client` and `python` say which request goes to which replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Of 2025-03-26 to 2025-11-25, at `/mcp`.
-    StreamableHttp,
-    /// HTTP and server-sent events of 2024-11-05, at `/sse`.
+pub enum Sequence {
+    /// All that can be done with a session of 2025-03-26 to 2025-11-25, at `/mcp`.
+    Streamable,
+    /// All that can be done with HTTP and server-sent events of 2024-11-05, at `/sse`.
     Sse,
+    /// Calls and messages at `/mcp`, all at the first URL, until [`Client::stop`].
+    Rolling,
 }
 
-/// Runs a client through everything that it can do with a session, its requests spread over the two replicas at these
-/// URLs, as in `http://127.0.0.1:8080`; `js/client` and `python` say which request goes where.
-///
-/// # Errors
-/// When anything was not as with one server, or took too long: what the client printed.
-pub fn run_client(packages: &Packages, sdk: Sdk, transport: Transport, a: &str, b: &str) -> Result<()> {
-    let dir = RunDir::new()?;
-    let sequence = match transport {
-        Transport::StreamableHttp => "streamable",
-        Transport::Sse => "sse",
-    };
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/client.py");
-    let (program, arguments) = match sdk {
-        // Without leaving compiled files in the tree.
-        Sdk::Python => (packages.python(), vec!["-B".to_owned(), python.display().to_string()]),
-        Sdk::TypeScript => (packages.node(), vec![packages.client().display().to_string()]),
-    };
-    let arguments = arguments.into_iter().chain([sequence, a, b].map(str::to_owned));
-    let mut client = Process::start(dir.path(), "client", program, arguments, &[])?;
-    let status = wait_for("the end of an MCP client", RUN, || client.exit_status());
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::new(format!("{sdk:?}, {transport:?}: {status}\n{}", client.log_tail()))),
-        Err(error) => Err(Error::new(format!("{sdk:?}, {transport:?}: {error}\n{}", client.log_tail()))),
+/// A running client.
+#[derive(Debug)]
+pub struct Client {
+    name: String,
+    process: Process,
+    // After the process, which writes there.
+    _dir: RunDir,
+}
+
+impl Client {
+    /// Starts one that talks to the replicas at two URLs, as in `http://127.0.0.1:8080`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(packages: &Packages, sdk: Sdk, sequence: Sequence, a: &str, b: &str) -> Result<Self> {
+        let dir = RunDir::new()?;
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/client.py");
+        let (program, script) = match sdk {
+            // Without leaving compiled files in the tree.
+            Sdk::Python => (packages.python(), vec!["-B".to_owned(), python.display().to_string()]),
+            Sdk::TypeScript => (packages.node(), vec![packages.client().display().to_string()]),
+        };
+        let name = match sequence {
+            Sequence::Streamable => "streamable",
+            Sequence::Sse => "sse",
+            Sequence::Rolling => "rolling",
+        };
+        let arguments = script.into_iter().chain([name, a, b].map(str::to_owned));
+        let process = Process::start(dir.path(), "client", program, arguments, &[])?;
+        Ok(Self { name: format!("{sdk:?}, {sequence:?}"), process, _dir: dir })
+    }
+
+    /// Waits until one that does [`Sequence::Rolling`] has a session and a stream.
+    ///
+    /// # Errors
+    /// When it ends before that, or took too long: what the client printed.
+    pub fn wait_until_begun(&mut self) -> Result<()> {
+        let begun = wait_for("a client that has begun", RUN, || match self.process.exit_status()? {
+            Some(status) => Err(Error::new(status.to_string())),
+            None => Ok(self.process.log_tail().contains("begun").then_some(())),
+        });
+        begun.map_err(|error| self.failed(&error.to_string()))
+    }
+
+    fn failed(&self, how: &str) -> Error {
+        Error::new(format!("{}: {how}\n{}", self.name, self.process.log_tail()))
+    }
+
+    /// Waits until it is done.
+    ///
+    /// # Errors
+    /// When anything was not as with one server, or took too long: what the client printed.
+    pub fn finish(mut self) -> Result<()> {
+        let ended = wait_for("the end of an MCP client", RUN, || self.process.exit_status());
+        match ended {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.failed(&status.to_string())),
+            Err(error) => Err(self.failed(&error.to_string())),
+        }
+    }
+
+    /// Tells it to come to its end, and waits for that.
+    ///
+    /// # Errors
+    /// As [`Client::finish`].
+    pub fn stop(mut self) -> Result<()> {
+        self.process.signal("TERM")?;
+        self.finish()
     }
 }

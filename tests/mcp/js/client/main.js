@@ -1,15 +1,16 @@
 // A client on the official SDK that goes through two replicas of a proxy, and leaves with an error where it notices that
-// there are two. Usage: node client (streamable|sse) URL-OF-A URL-OF-B
+// there are two. Usage: node client (streamable|sse|rolling) URL-OF-A URL-OF-B
 
 import { Replicas } from './replicas.js';
+import { rolling } from './rolling.js';
 import { sse } from './sse.js';
 import { streamable } from './streamable.js';
 
-const SEQUENCES = { streamable, sse };
+const SEQUENCES = { streamable, sse, rolling };
 
 const [sequence, a, b] = process.argv.slice(2);
 if (!Object.hasOwn(SEQUENCES, sequence) || !a || !b) {
-  console.error('Usage: node client (streamable|sse) URL-OF-A URL-OF-B');
+  console.error('Usage: node client (streamable|sse|rolling) URL-OF-A URL-OF-B');
   process.exit(2);
 }
 SEQUENCES[sequence](new Replicas(a, b)).then(
