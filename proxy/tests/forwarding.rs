@@ -370,3 +370,24 @@ async fn a_connection_is_idle_from_its_own_beginning_on() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(client.post(None, INITIALIZE).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_of_http2_are_limited_too() {
+    use http_body_util::Empty;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let pod = Pod::start("a").await;
+    let proxy = proxy(&[&pod]).await;
+    let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<bytes::Bytes>>(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    for (length, status) in [(Limits::default().head, 431), (10, 404)] {
+        let request = http::Request::get("http://example.test/mcp").header("mcp-session-id", "x".repeat(length));
+        let response = sender.send_request(request.body(Empty::new()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status);
+    }
+    assert_eq!(pod.seen().len(), 0);
+}

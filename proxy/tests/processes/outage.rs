@@ -94,6 +94,13 @@ impl Scene {
             let reply = replica.post(None, INITIALIZE).await;
             assert!(is_later(&reply), "{reply:?}");
         }
+        // The old transport has no answer left to give but the end of its stream.
+        let mut stream = one.client().await;
+        stream.ask("GET", "/sse", &[], "").await;
+        assert_eq!(stream.head().await.unwrap().status, 200);
+        let first = stream.chunk().await;
+        assert!(first.is_err(), "shown, and not stored: {first:?}");
+        assert_eq!(one.metrics().metric("berth_proxy_events_total", &[("event", "stream_unpinned")]), 1.0);
         self.load.go_on(100).await;
     }
 

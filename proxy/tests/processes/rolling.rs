@@ -5,19 +5,33 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use berth_test_cluster::Balancer;
+use berth_test_cluster::{Balancer, http_get};
 use libtest_mimic::Trial;
 
 use crate::load::{Load, Seen};
 use crate::support::{CALL, Client, INITIALIZE};
 use crate::trial;
-use crate::world::{BOUND, Session, World, blocking};
+use crate::world::{BOUND, Session, World, blocking, until};
 
 /// How often the balancer looks.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("replaced_under_load_without_a_failed_request", replaced)]
+    vec![
+        trial("replaced_under_load_without_a_failed_request", replaced),
+        trial("a_second_signal_ends_a_replica_at_once", impatient),
+    ]
+}
+
+async fn impatient() {
+    let mut world = World::without_store("impatient", 1).await;
+    world.arguments = ["--lame-duck=5m", "--threads=1"].map(str::to_owned).to_vec();
+    let mut replica = world.replica();
+    blocking(|| replica.process.signal("TERM").unwrap());
+    let unready = || http_get(replica.admin, "/readyz").is_ok_and(|answer| answer.status == 503);
+    until("a replica that is not ready any more", unready).await;
+    assert_eq!(replica.post(None, INITIALIZE).await.status, 200, "everything is still served");
+    assert_eq!(blocking(|| replica.process.stop(BOUND).unwrap()).code(), Some(0));
 }
 
 async fn replaced() {

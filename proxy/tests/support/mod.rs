@@ -164,7 +164,7 @@ async fn answer(state: Arc<PodState>, request: Request<Incoming>) -> Result<Resp
     let known = named.as_ref().is_some_and(|id| state.sessions.lock().contains(id));
     let response = match (&head.method, path.as_str()) {
         (&Method::GET, "/sse") => {
-            let id = state.new_session();
+            let id = state.new_id();
             let stream = state.stream(&id);
             let first = format!("event: endpoint\ndata: /messages?sessionId={id}\n\n");
             state.streams.lock()[&id].send(Bytes::from(first)).unwrap();
@@ -172,7 +172,8 @@ async fn answer(state: Arc<PodState>, request: Request<Incoming>) -> Result<Resp
         }
         (&Method::POST, "/messages") => {
             let id = head.uri.query().and_then(|query| query.strip_prefix("sessionId=")).unwrap_or_default();
-            let status = if state.sessions.lock().contains(id) { StatusCode::ACCEPTED } else { StatusCode::NOT_FOUND };
+            let known = state.streams.lock().contains_key(id);
+            let status = if known { StatusCode::ACCEPTED } else { StatusCode::NOT_FOUND };
             plain(status, "")
         }
         (&Method::GET, "/mcp") if known => events(state.stream(&named.unwrap_or_default())),
@@ -205,8 +206,12 @@ async fn answer(state: Arc<PodState>, request: Request<Incoming>) -> Result<Resp
 }
 
 impl PodState {
+    fn new_id(&self) -> String {
+        format!("{}-{}", self.name, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
     fn new_session(&self) -> String {
-        let id = format!("{}-{}", self.name, self.next.fetch_add(1, Ordering::Relaxed));
+        let id = self.new_id();
         self.sessions.lock().insert(id.clone());
         id
     }
