@@ -10,6 +10,7 @@ mod building;
 mod client;
 mod drift;
 mod generation;
+mod moving;
 mod objects;
 mod replicas;
 mod world;
@@ -29,6 +30,7 @@ const SUBJECTS: &[Subject] = &[
     building::trials,
     drift::trials,
     generation::trials,
+    moving::trials,
     replicas::trials,
 ];
 
