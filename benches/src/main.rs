@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod admission;
 mod candidate;
+mod controller;
 mod creates;
 mod load;
 mod memory;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Subject {
     /// The webhook over TLS and through an API server, beside a Go webhook and CEL policies.
     Admission(AdmissionArguments),
+    /// The controller with many custom resources, on a control plane of its own.
+    Controller(controller::ControllerArguments),
     /// The session proxy, beside HAProxy, nginx and nothing at all.
     Proxy(proxy::ProxyArguments),
 }
@@ -69,6 +72,7 @@ impl AdmissionArguments {
 fn main() -> Result<()> {
     match Arguments::parse().subject {
         Subject::Admission(arguments) => admission::run(&arguments),
+        Subject::Controller(arguments) => controller::run(&arguments),
         Subject::Proxy(arguments) => proxy::run(&arguments),
     }
 }

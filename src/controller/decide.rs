@@ -270,3 +270,176 @@ impl Snapshot {
         of_kind.find(|live| live.controller.as_deref() == Some(uid))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const UID: &str = "u-1";
+
+    fn key() -> CrKey {
+        CrKey { kind: CrKind::McpServer, namespace: "ns".to_owned(), name: "foo".to_owned() }
+    }
+
+    fn cr(generation: i64, spec: Value) -> Value {
+        let mut cr = json!({
+            "apiVersion": "toolhive.stacklok.dev/v1beta1", "kind": "MCPServer",
+            "metadata": {"name": "foo", "namespace": "ns", "uid": UID, "generation": generation,
+                "annotations": {"berth.dev/class": "berth"}},
+            "spec": {"image": "i:1", "transport": "streamable-http"},
+        });
+        for (key, value) in spec.as_object().into_iter().flatten() {
+            cr["spec"][key] = value.clone();
+        }
+        cr
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            proxy_image: "proxy:1".to_owned(),
+            vmcp_image: "vmcp:1".to_owned(),
+            image_pull_policy: None,
+            cluster_domain: "cluster.local".to_owned(),
+            default_storage: None,
+        }
+    }
+
+    /// Looks everything up in an empty cluster.
+    fn decided(cr: &Value, snapshot: &mut Snapshot, settings: &Settings) -> Action {
+        for _ in 0..20 {
+            match decide(&key(), cr, snapshot, settings) {
+                Ok(action) => return action,
+                Err(look) => snapshot.absent.insert((look.kind, look.name)),
+            };
+        }
+        panic!("it looks for ever");
+    }
+
+    /// What an API server would hold after the steps.
+    fn carried_out(action: &Action) -> Snapshot {
+        let mut snapshot = Snapshot { absent: BTreeSet::new(), ..Snapshot::default() };
+        for step in &action.steps {
+            if let Step::Create(object) | Step::Apply { object, .. } = step {
+                let live = Live::applied(&object.json);
+                snapshot.objects.insert((object.kind, object.name().to_owned()), Arc::new(live));
+            }
+        }
+        snapshot
+    }
+
+    fn live(snapshot: &mut Snapshot, kind: ObjectKind) -> &mut Live {
+        let mut of_kind = snapshot.objects.iter_mut().filter(|((object, _), _)| *object == kind);
+        Arc::make_mut(of_kind.next().unwrap().1)
+    }
+
+    #[test]
+    fn what_was_applied_is_left_alone() {
+        let cr = cr(1, json!({"replicas": 2, "sessionStorage": {"provider": "redis", "address": "r:6379"}}));
+        let action = decided(&cr, &mut Snapshot::default(), &settings());
+        assert_eq!(action.steps.len(), 6, "{:?}", action.steps);
+        let mut snapshot = carried_out(&action);
+        assert_eq!(decided(&cr, &mut snapshot, &settings()).steps, []);
+        // Another version of Berth, with another default.
+        let newer = Settings { proxy_image: "proxy:2".to_owned(), ..settings() };
+        assert_eq!(decided(&cr, &mut snapshot, &newer).steps, []);
+    }
+
+    #[test]
+    fn a_default_image_that_another_wrote_is_not_remembered() {
+        let cr = cr(1, json!({}));
+        let mut snapshot = carried_out(&decided(&cr, &mut Snapshot::default(), &settings()));
+        let deployment = live(&mut snapshot, ObjectKind::Deployment);
+        deployment.default_image = Some("evil:1".into());
+        deployment.disown("/f:metadata/f:annotations", "f:berth.dev/default-image");
+        let action = decided(&cr, &mut snapshot, &settings());
+        let Some(Step::Apply { object, .. }) = action.steps.first() else { panic!("{:?}", action.steps) };
+        let image = object.json.pointer("/spec/template/spec/containers/0/image");
+        assert_eq!((object.kind, image), (ObjectKind::Deployment, Some(&json!("proxy:1"))));
+    }
+
+    #[test]
+    fn a_count_is_handed_over_only_where_nobody_else_holds_it() {
+        let counted = cr(1, json!({"replicas": 1}));
+        let mut snapshot = carried_out(&decided(&counted, &mut Snapshot::default(), &settings()));
+        live(&mut snapshot, ObjectKind::Deployment).workload.count = Some(7);
+        let hand_over = |snapshot: &mut Snapshot| {
+            let action = decided(&cr(2, json!({})), snapshot, &settings());
+            let of_deployment = action.steps.into_iter().find_map(|step| match step {
+                Step::Apply { object, hand_over, .. } if object.kind == ObjectKind::Deployment => Some(hand_over),
+                _ => None,
+            });
+            of_deployment.expect("the Deployment changes")
+        };
+        assert_eq!(hand_over(&mut snapshot), Some(7), "the live count, not the one that was asked for");
+        live(&mut snapshot, ObjectKind::Deployment).count_is_shared = true;
+        assert_eq!(hand_over(&mut snapshot), None);
+    }
+
+    #[test]
+    fn stamps() {
+        let workload = |spec: &str, stamp: i64| Live {
+            stamped_spec: Some(spec.into()),
+            workload: crate::controller::owned::Workload { stamp: Some(stamp), ..Default::default() },
+            ..Live::default()
+        };
+        let of = |workloads: &[Live], generation| stamp_of(&workloads.iter().collect::<Vec<_>>(), generation, "new");
+        assert_eq!(of(&[], 4), 4, "nothing is there");
+        assert_eq!(of(&[workload("new", 2), workload("new", 2)], 4), 2, "only counts changed");
+        assert_eq!(of(&[workload("old", 2), workload("old", 2)], 4), 4, "the spec changed");
+        assert_eq!(of(&[workload("new", 2)], 4), 2, "the other one was lost");
+        assert_eq!(of(&[workload("new", 4), workload("old", 2)], 5), 4, "half of a change was carried out");
+        assert_eq!(of(&[workload("new", 2), workload("other", 4)], 5), 5, "half of a change was taken back");
+        assert_eq!(of(&[workload("new", 999)], 4), 4, "a stray comes down");
+        assert_eq!(of(&[workload("old", 999)], 4), 4);
+    }
+
+    #[test]
+    fn nothing_is_touched_where_one_object_is_anothers() {
+        let cr = cr(1, json!({}));
+        let whole = carried_out(&decided(&cr, &mut Snapshot::default(), &settings()));
+        for (others, toolhives) in [(true, false), (false, true)] {
+            let mut snapshot = whole.clone();
+            live(&mut snapshot, ObjectKind::ConfigMap).applied = None;
+            let deployment = live(&mut snapshot, ObjectKind::Deployment);
+            deployment.of_toolhive = toolhives;
+            if others {
+                deployment.controller = Some("u-2".into());
+            }
+            let action = decided(&cr, &mut snapshot, &settings());
+            assert_eq!(action.steps, []);
+            assert!(matches!(action.outcome, Outcome::Elsewhere { of_toolhive, .. } if of_toolhive == toolhives));
+        }
+    }
+
+    #[test]
+    fn what_berth_does_not_do_takes_away_what_runs_without_it() {
+        let built = carried_out(&decided(&cr(1, json!({})), &mut Snapshot::default(), &settings()));
+        let guarded = cr(2, json!({"oidcConfig": {"type": "kubernetes"}}));
+        let action = decided(&guarded, &mut built.clone(), &settings());
+        assert_eq!(action.steps.len(), 6, "{:?}", action.steps);
+        assert!(action.steps.iter().all(|step| matches!(step, Step::Delete { .. })));
+        let unreadable = cr(2, json!({"podTemplateSpec": "x"}));
+        assert_eq!(decided(&unreadable, &mut built.clone(), &settings()).steps, []);
+    }
+
+    #[test]
+    fn who_asks_for_another_is_never_ours() {
+        let class = |class: Value| json!({"metadata": {"annotations": {"berth.dev/class": class}}});
+        for (cr, annotated, all) in [
+            (class(json!("berth")), true, true),
+            (class(json!("other")), false, false),
+            (class(json!(7)), false, false),
+            (json!({"metadata": {}}), false, true),
+            (json!({"metadata": "x"}), false, true),
+            (
+                json!({"metadata": {"deletionTimestamp": "t", "annotations": {"berth.dev/class": "berth"}}}),
+                false,
+                false,
+            ),
+        ] {
+            assert_eq!((concerns(&cr, Scope::Annotated), concerns(&cr, Scope::All)), (annotated, all), "{cr}");
+        }
+    }
+}

@@ -16,6 +16,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         trial(world, "building::what_is_not_asked_for_is_not_built", not_asked_for),
         trial(world, "building::what_berth_does_not_do_is_not_built", refused),
         trial(world, "building::what_is_somebody_elses_is_not_touched", somebody_elses),
+        trial(world, "building::what_is_toolhives_is_not_touched", toolhives),
     ]
 }
 
@@ -162,14 +163,42 @@ fn somebody_elses(ns: &Namespace) -> Result<(), Failed> {
     assert!(message.as_str().is_some_and(|message| message.contains("Service mcp-taken-proxy")), "{message}");
     assert!(ns.find("Deployment/taken")?.is_none() && ns.find("Service/mcp-taken")?.is_none());
 
-    // ToolHive's operator has built this one already.
-    let cr = ns.create(&mcp_server("toolhives", json!({})))?;
-    let owner = json!([{"apiVersion": cr["apiVersion"], "kind": "MCPServer", "name": "toolhives", "uid": cr["metadata"]["uid"],
-        "controller": true}]);
-    let mut config =
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later-runconfig"}, "data": {}});
-    config["metadata"]["ownerReferences"] = owner;
-    ns.create(&config)?;
     assert_eq!(ns.get("Service/mcp-taken-proxy")?["metadata"]["resourceVersion"], mine["metadata"]["resourceVersion"]);
+    // It goes on once the name is free.
+    ns.client.delete(&ns.name, "Service/mcp-taken-proxy")?;
+    ns.wait("Deployment/taken", "is there", |_| true)?;
+    ns.wait("MCPServer/taken", "says that all is its own", |cr| {
+        condition(cr, "ManagedElsewhere")["status"] == "False"
+    })?;
+    Ok(())
+}
+
+fn toolhives(ns: &Namespace) -> Result<(), Failed> {
+    let mut cr = mcp_server("foo", json!({}));
+    cr["metadata"]["annotations"] = json!({});
+    let cr = ns.create(&cr)?;
+    let config = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "foo-runconfig", "ownerReferences": [{"apiVersion": cr["apiVersion"], "kind": "MCPServer",
+            "name": "foo", "uid": cr["metadata"]["uid"], "controller": true}]},
+        "data": {"runconfig.json": "{}"},
+    });
+    let theirs = ns.client.create(&ns.name, "thv-operator", &config)?;
+    ns.client.merge_status(
+        &ns.name,
+        "MCPServer/foo",
+        &json!({"status": {"phase": "Ready", "url": "http://toolhive"}}),
+    )?;
+    ns.edit("MCPServer/foo", &json!({"metadata": {"annotations": {"berth.dev/class": "berth"}}}))?;
+    let cr = ns.wait("MCPServer/foo", "says that it is ToolHive's", |cr| {
+        condition(cr, "ManagedElsewhere")["status"] == "True"
+    })?;
+    assert_eq!((&cr["status"]["phase"], &cr["status"]["url"]), (&json!("Ready"), &json!("http://toolhive")), "{cr}");
+    ns.settled_anyhow()?;
+    assert_eq!(
+        ns.get("ConfigMap/foo-runconfig")?["metadata"]["resourceVersion"],
+        theirs["metadata"]["resourceVersion"]
+    );
+    assert!(ns.find("Deployment/foo")?.is_none() && ns.find("Service/mcp-foo")?.is_none());
     Ok(())
 }

@@ -49,10 +49,12 @@ impl Client {
         Ok(found.items.iter().map(to_value).collect())
     }
 
-    pub(crate) fn create(&self, namespace: &str, manifest: &Value) -> Result<Value> {
+    /// Creates an object as this field manager.
+    pub(crate) fn create(&self, namespace: &str, manager: &str, manifest: &Value) -> Result<Value> {
         let api = self.api(namespace, manifest["kind"].as_str().unwrap_or_default());
         let object = serde_json::from_value(manifest.clone()).map_err(failed)?;
-        let created = self.handle.block_on(api.create(&PostParams::default(), &object));
+        let params = PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
+        let created = self.handle.block_on(api.create(&params, &object));
         Ok(to_value(&created.map_err(failed)?))
     }
 

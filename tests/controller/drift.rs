@@ -1,6 +1,7 @@
 //! What is as it should be is left alone, what is not is set right, and what is others' stays theirs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
@@ -9,7 +10,10 @@ use crate::objects::{mcp_server, parts, redis};
 use crate::world::{Namespace, World, trial};
 
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
-    vec![trial(world, "drift::an_edit_by_hand_is_set_back_once_and_others_fields_stay", edited)]
+    vec![
+        trial(world, "drift::an_edit_by_hand_is_set_back_once_and_others_fields_stay", edited),
+        trial(world, "drift::what_is_settled_costs_not_one_write", settled),
+    ]
 }
 
 fn edited(ns: &Namespace) -> Result<(), Failed> {
@@ -47,5 +51,33 @@ fn edited(ns: &Namespace) -> Result<(), Failed> {
     assert_eq!(live["metadata"]["annotations"]["example.com/note"], "mine", "{live}");
     assert_eq!(live["metadata"]["labels"]["team"], "a", "{live}");
     assert_eq!(live["spec"]["template"]["metadata"]["annotations"]["sidecar"], "yes", "{live}");
+    Ok(())
+}
+
+fn settled(ns: &Namespace) -> Result<(), Failed> {
+    const COUNT: usize = 50;
+    for number in 0..COUNT {
+        let spec = match number % 4 {
+            0 => json!({"replicas": 2, "backendReplicas": 3, "sessionStorage": redis()}),
+            1 => json!({"sessionStorage": {"provider": "memory"}}),
+            // With quantities, durations and probes, which an API server writes in a form of its own.
+            2 => json!({"resources": {"limits": {"cpu": "0.50", "memory": "1024Mi"}, "requests": {"cpu": "0.1"}},
+                "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}],
+                "podTemplateSpec": {"spec": {"tolerations": [{"key": "x", "operator": "Exists"}],
+                    "containers": [{"name": "mcp", "livenessProbe": {"tcpSocket": {"port": 8080}},
+                        "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}],
+                    "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "0.5Gi"}}]}}}),
+            _ => json!({"transport": "stdio"}),
+        };
+        ns.create(&mcp_server(&format!("s{number}"), spec))?;
+    }
+    for number in 0..COUNT {
+        ns.wait(&format!("MCPServer/s{number}"), "has a status", |cr| cr["status"]["observedGeneration"] == 1)?;
+    }
+    ns.settled("s0")?;
+    // Everything is looked at each second.
+    let audit = ns.audit();
+    std::thread::sleep(Duration::from_secs(20));
+    assert_eq!(audit.writes_in(&ns.name), Vec::<String>::new());
     Ok(())
 }

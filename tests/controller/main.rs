@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
 
+mod alone;
 mod audit;
 mod building;
 mod client;
@@ -27,6 +28,7 @@ type Subject = fn(&Arc<World>) -> Vec<Trial>;
 /// The files with trials.
 #[rustfmt::skip] // one a line: several people add to it at a time
 const SUBJECTS: &[Subject] = &[
+    alone::trials,
     building::trials,
     drift::trials,
     generation::trials,

@@ -91,7 +91,7 @@ impl Namespace {
     }
 
     pub(crate) fn create(&self, manifest: &Value) -> Result<Value> {
-        self.client.create(&self.name, manifest)
+        self.client.create(&self.name, "a-person", manifest)
     }
 
     pub(crate) fn get(&self, what: &str) -> Result<Value> {
@@ -138,6 +138,11 @@ impl Namespace {
         self.wait(&format!("MCPServer/{name}"), "has a status", |cr| {
             cr["status"]["observedGeneration"] == cr["metadata"]["generation"]
         })?;
+        self.settled_anyhow()
+    }
+
+    /// Waits until nothing has been written for two resyncs.
+    pub(crate) fn settled_anyhow(&self) -> Result<()> {
         wait_for("nothing being written", BOUND, || {
             let audit = self.audit();
             std::thread::sleep(Duration::from_millis(2500));

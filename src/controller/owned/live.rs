@@ -34,7 +34,7 @@ pub(in crate::controller) struct Live {
     /// Its field managers, for people.
     pub(in crate::controller) managers: Vec<Box<str>>,
     /// Our entry of its managed fields, as JSON.
-    pub(super) fields: Option<Box<str>>,
+    pub(in crate::controller) fields: Option<Box<str>>,
     /// Whether somebody else is an owner of its count.
     pub(in crate::controller) count_is_shared: bool,
     pub(in crate::controller) applied: Option<Box<str>>,
@@ -181,6 +181,48 @@ fn is_ours(entry: &ManagedFieldsEntry) -> bool {
 fn owns_count(entry: &ManagedFieldsEntry) -> bool {
     let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
     fields.is_some_and(|fields| fields.pointer("/f:spec/f:replicas").is_some())
+}
+
+#[cfg(test)]
+impl Live {
+    /// What an API server would hold of an object that was applied.
+    pub(in crate::controller) fn applied(object: &Value) -> Self {
+        let mut meta: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap_or_default();
+        meta.resource_version = Some("1".to_owned());
+        meta.managed_fields = Some(vec![ManagedFieldsEntry {
+            manager: Some(FIELD_MANAGER.to_owned()),
+            operation: Some("Apply".to_owned()),
+            fields_v1: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1(fields_of(object))),
+            ..ManagedFieldsEntry::default()
+        }]);
+        let template = object.pointer("/spec/template").cloned().unwrap_or_default();
+        let workload = Workload {
+            count: object.pointer("/spec/replicas").and_then(Value::as_i64),
+            stamp: stamp::of_template(&template),
+            ..Workload::default()
+        };
+        Self { workload, ..Self::of(&meta) }
+    }
+
+    /// Takes a field out of what is ours, as when another writes it.
+    pub(in crate::controller) fn disown(&mut self, parent: &str, field: &str) {
+        let mut fields = self.fields();
+        fields.pointer_mut(parent).and_then(Value::as_object_mut).and_then(|parent| parent.remove(field));
+        self.fields = Some(fields.to_string().into());
+    }
+}
+
+/// A `fieldsV1` of all of an object.
+#[cfg(test)]
+fn fields_of(value: &Value) -> Value {
+    use serde_json::json;
+    match value {
+        Value::Object(map) => map.iter().map(|(key, value)| (format!("f:{key}"), fields_of(value))).collect(),
+        Value::Array(items) if !items.is_empty() && items.iter().all(|item| item["name"].is_string()) => {
+            items.iter().map(|item| (format!("k:{}", json!({"name": item["name"]})), fields_of(item))).collect()
+        }
+        _ => json!({}),
+    }
 }
 
 impl Resource for Arriving {

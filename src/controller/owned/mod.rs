@@ -6,6 +6,8 @@ mod store;
 mod watch;
 
 pub(super) use coverage::covers;
+#[cfg(test)]
+pub(super) use live::Workload;
 pub(super) use live::{Arriving, Live};
 pub(super) use store::{Owned, Snapshot};
 pub(super) use watch::watch;

@@ -1,0 +1,197 @@
+//! Trials that end, stop or restart what others need: each has a control plane for itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use berth_test_cluster::{Berth, BerthOptions, ControlPlane, ControlPlaneOptions, Error, Result, wait_for};
+use libtest_mimic::{Failed, Trial};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::client::Client;
+use crate::generation::stamp;
+use crate::objects::{mcp_server, parts, redis};
+use crate::world::{BOUND, Namespace, World, install};
+
+pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
+    vec![
+        trial(world, "alone::a_restart_writes_nothing_and_another_default_image_restarts_nothing", restart),
+        trial(world, "alone::the_lease_is_handed_over_and_taken_over", lease),
+        trial(world, "alone::an_api_server_that_comes_back_finds_nothing_changed", api_server),
+        trial(world, "alone::an_old_leader_never_wins", old_leader),
+    ]
+}
+
+struct Alone {
+    ns: Namespace,
+    _runtime: Runtime,
+    options: BerthOptions,
+    cluster: ControlPlane,
+}
+
+impl Alone {
+    fn start() -> Result<Self> {
+        let cluster = ControlPlane::start_own(&ControlPlaneOptions { controller_manager: true, audit: true })?;
+        let runtime = Runtime::new().map_err(|error| Error::new(format!("cannot start a runtime: {error}")))?;
+        let client = Client::connect(runtime.handle(), cluster.kubeconfig())?;
+        let options = BerthOptions { register: false, ..install(&cluster)? };
+        let ns = Namespace::new(&cluster, &client)?;
+        Ok(Self { ns, _runtime: runtime, options, cluster })
+    }
+
+    /// A Berth with the rights of its service account.
+    fn berth(&self, more: &[&str]) -> Result<Berth> {
+        let mut options = self.options.clone();
+        options.arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        Berth::start(&self.cluster, options)
+    }
+}
+
+/// A trial with a control plane for itself; one at a time, or none of them would have the machine that it needs.
+fn trial(_: &Arc<World>, name: &str, body: impl FnOnce(&mut Alone) -> Result<(), Failed> + Send + 'static) -> Trial {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    Trial::test(name, move || {
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        body(&mut Alone::start()?)
+    })
+}
+
+fn leads(berth: &Berth) -> Result<bool> {
+    Ok(berth.get("/metrics")?.metric("berth_controller_leads", &[]) == 1.0)
+}
+
+fn wait_until_it_leads(berth: &Berth) -> Result<()> {
+    wait_for("a leader", BOUND, || Ok(leads(berth)?.then_some(())))
+}
+
+/// Changes the server's image, and waits until it is everywhere.
+fn roll(ns: &Namespace, image: &str) -> Result<()> {
+    let generation =
+        ns.edit("MCPServer/foo", &json!({"spec": {"image": image}}))?["metadata"]["generation"].to_string();
+    for what in ["StatefulSet/foo", "Deployment/foo"] {
+        ns.wait(what, "has the stamp of the new image", |live| stamp(live) == generation)?;
+    }
+    Ok(())
+}
+
+fn restart(alone: &mut Alone) -> Result<(), Failed> {
+    let ns = &alone.ns;
+    let berth = alone.berth(&["--proxy-image=proxy:1"])?;
+    for name in ["foo", "bar", "baz"] {
+        ns.build(&mcp_server(name, json!({"replicas": 2, "sessionStorage": redis()})))?;
+    }
+    ns.create(&mcp_server("refused", json!({"transport": "stdio"})))?;
+    ns.wait("MCPServer/refused", "says why not", |cr| !cr["status"].is_null())?;
+    ns.settled("foo")?;
+    drop(berth);
+    let before: Vec<_> = parts("foo").iter().map(|part| ns.get(part)).collect::<Result<_>>()?;
+
+    let audit = ns.audit();
+    let berth = alone.berth(&["--proxy-image=proxy:2"])?;
+    wait_until_it_leads(&berth)?;
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(audit.writes_in(&ns.name), Vec::<String>::new(), "no Event and no status either");
+    for (part, before) in parts("foo").iter().zip(&before) {
+        assert_eq!(ns.get(part)?["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"], "{part}");
+    }
+    // A lost Deployment comes back with the image that the others have; a new image comes with a change.
+    let image =
+        |what: &str| ns.get(what).map(|live| live["spec"]["template"]["spec"]["containers"][0]["image"].clone());
+    roll(ns, "example:2")?;
+    assert_eq!((image("Deployment/foo")?, image("Deployment/bar")?), (json!("proxy:2"), json!("proxy:1")));
+    Ok(())
+}
+
+fn lease(alone: &mut Alone) -> Result<(), Failed> {
+    let ns = &alone.ns;
+    let mut first = alone.berth(&[])?;
+    wait_until_it_leads(&first)?;
+    let mut second = alone.berth(&[])?;
+    ns.build(&mcp_server("foo", json!({})))?;
+    assert_eq!((leads(&first)?, leads(&second)?), (true, false));
+
+    // Given back, it is taken at once.
+    let given_back = Instant::now();
+    first.stop(BOUND)?;
+    wait_until_it_leads(&second)?;
+    let took = given_back.elapsed();
+    assert!(took < Duration::from_secs(14), "it waited for the end of the lease: {took:?}");
+    roll(ns, "example:2")?;
+
+    // Left behind, it ends by itself.
+    let lease = || alone.ns.client.get("berth-system", "Lease/berth-controller").map(|lease| lease["spec"].clone());
+    first.restart()?;
+    assert!(!leads(&first)?);
+    second.kill()?;
+    let left = Instant::now();
+    let holder = lease()?["holderIdentity"].clone();
+    wait_until_it_leads(&first)?;
+    assert!(left.elapsed() > Duration::from_secs(10), "it was taken too early: {:?}", left.elapsed());
+    assert_ne!(lease()?["holderIdentity"], holder);
+    roll(ns, "example:3")?;
+    Ok(())
+}
+
+fn api_server(alone: &mut Alone) -> Result<(), Failed> {
+    let mut berth = alone.berth(&[])?;
+    alone.ns.build(&mcp_server("foo", json!({"replicas": 2, "sessionStorage": redis()})))?;
+    let pid = berth.process().pid();
+    let audit = alone.ns.audit();
+    alone.cluster.restart_api_server()?;
+    wait_until_it_leads(&berth)?;
+    let ns = &alone.ns;
+    ns.settled("foo")?;
+    assert_eq!(audit.object_writes_in(&ns.name), Vec::<String>::new());
+    roll(ns, "example:2")?;
+    ns.client.delete(&ns.name, "Service/mcp-foo")?;
+    ns.wait("Service/mcp-foo", "is there again", |_| true)?;
+    assert_eq!((berth.process().pid(), berth.process().exit_status()?), (pid, None));
+    Ok(())
+}
+
+/// Two that both believe to lead, and one of them is made to sleep while the other works: its caches stand still, and
+/// it wakes in the middle of looking at everything again.
+fn old_leader(alone: &mut Alone) -> Result<(), Failed> {
+    const ROUNDS: usize = 100;
+    alone.options.arguments.retain(|argument| !argument.starts_with("--controller-resync"));
+    alone.options.arguments.push("--controller-resync=100ms".to_owned());
+    let ns = &alone.ns;
+    let mut old = alone.berth(&[])?;
+    wait_until_it_leads(&old)?;
+    let mut options = alone.options.clone();
+    // Another Lease, and rights to have it.
+    options.arguments.retain(|argument| !argument.starts_with("--lease-namespace"));
+    options.arguments.push("--lease-namespace=default".to_owned());
+    options.kubeconfig = None;
+    let new = Berth::start(&alone.cluster, options)?;
+    wait_until_it_leads(&new)?;
+    ns.build(&mcp_server("foo", json!({"replicas": 1, "backendReplicas": 1})))?;
+    let old = old.process().pid();
+    for round in 1..=ROUNDS {
+        signal(old, "STOP")?;
+        let rolled = roll(ns, &format!("example:{round}.0"));
+        signal(old, "CONT")?;
+        rolled?;
+        std::thread::sleep(Duration::from_millis(100));
+        let generation = ns.get("MCPServer/foo")?["metadata"]["generation"].to_string();
+        for what in ["StatefulSet/foo", "Deployment/foo"] {
+            assert_eq!(stamp(&ns.get(what)?), generation, "{what} in round {round}");
+        }
+    }
+    // Each template that was ever written has a revision, and one that came back would have got another number.
+    wait_for("the revision of the last image", BOUND, || {
+        let revisions = ns.client.list(&ns.name, "ControllerRevision")?;
+        let last = revisions.iter().filter_map(|revision| revision["revision"].as_u64()).max().unwrap_or_default();
+        assert!(last <= ROUNDS as u64 + 1, "{last} templates for {ROUNDS} images");
+        Ok((last == ROUNDS as u64 + 1).then_some(()))
+    })?;
+    Ok(())
+}
+
+fn signal(pid: u32, signal: &str) -> Result<()> {
+    let status = std::process::Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        other => Err(Error::new(format!("kill -{signal} {pid}: {other:?}"))),
+    }
+}
