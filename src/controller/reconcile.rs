@@ -57,7 +57,8 @@ impl Reconciler {
                 tracing::info!(resource = %key, seconds = pause.as_secs(), "the API server wants rest");
                 Finished::Throttled(super::backoff::jitter(pause * 2))
             }
-            Err(Failure::NotLeading) => Finished::Settled,
+            // Who looks waits until this replica leads again, if it ever does.
+            Err(Failure::NotLeading) => Finished::Again(Duration::ZERO),
             Err(Failure::Outdated(reason)) => {
                 tracing::debug!(resource = %key, reason, "decided on what has changed meanwhile; once more");
                 self.metrics.controller_outdated();
