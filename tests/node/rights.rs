@@ -23,12 +23,15 @@ const WITHOUT_REQUEST: [(&str, &str); 6] = [
     ("update", "toolhive.stacklok.dev/virtualmcpservers/finalizers"),
 ];
 
+/// A verb, and `group/resource`.
+type Right = (String, String);
+
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![trial(ctx, "rights::every_right_is_used_and_nothing_is_refused", used)]
 }
 
 /// Pairs of verb and `group/resource` that the rules of Berth's roles grant.
-fn granted(scene: &Scene<'_>) -> Result<BTreeSet<(String, String)>> {
+fn granted(scene: &Scene<'_>) -> Result<BTreeSet<Right>> {
     let mut all = BTreeSet::new();
     let system = scene.kubectl.in_namespace("berth-system");
     for kind in ["clusterroles", "roles"] {
@@ -56,7 +59,7 @@ fn granted(scene: &Scene<'_>) -> Result<BTreeSet<(String, String)>> {
 }
 
 /// The same pairs, as the audit log of all trials so far has them; and what was refused.
-fn asked(scene: &Scene<'_>) -> Result<(BTreeSet<(String, String)>, Vec<String>)> {
+fn asked(scene: &Scene<'_>) -> Result<(BTreeSet<Right>, Vec<String>)> {
     let (mut all, mut refused) = (BTreeSet::new(), Vec::new());
     for event in requests(scene, 0)? {
         let object = &event["objectRef"];
@@ -78,7 +81,7 @@ fn used(scene: &Scene<'_>) -> Result<(), Failed> {
     assert!(granted.len() > 10, "{granted:?}");
     let (asked, refused) = asked(scene)?;
     assert_eq!(refused, Vec::<String>::new());
-    let known = |(verb, resource): &&(String, String)| WITHOUT_REQUEST.contains(&(verb.as_str(), resource.as_str()));
+    let known = |(verb, resource): &&Right| WITHOUT_REQUEST.contains(&(verb.as_str(), resource.as_str()));
     let unused: Vec<_> = granted.difference(&asked).filter(|right| !known(right)).collect();
     assert!(unused.is_empty(), "no request of this suite needed these rights; take them out of the roles: {unused:?}");
     Ok(())
