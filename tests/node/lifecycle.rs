@@ -91,8 +91,10 @@ fn no_drift(scene: &Scene<'_>) -> Result<(), Failed> {
         let found = scene.kubectl.run(&[&["get", "--ignore-not-found", "-o", "name"], &left[..]].concat())?.ok()?;
         Ok(found.is_empty().then_some(()))
     })?;
-    let conditions = scene.get("mcpserver/s2")?["status"]["conditions"].clone();
-    assert!(conditions.to_string().contains("TransportUnsupported"), "{conditions}");
+    wait_for("a condition that says why", BOUND, || {
+        let conditions = scene.get("mcpserver/s2")?["status"]["conditions"].clone();
+        Ok(conditions.to_string().contains("TransportUnsupported").then_some(()))
+    })?;
 
     // And with the resources go all of them.
     scene.kubectl.run(&["delete", "mcpservers", "--all", "--wait=false"])?.ok()?;
