@@ -180,7 +180,13 @@ impl Reconciler {
                         return Err(Failure::NotLeading);
                     }
                 }
-                let live = write::apply(client, namespace, object, Some(&live)).await?;
+                let live = match write::apply(client, namespace, object, Some(&live)).await {
+                    Err(Failure::Refused(_)) if object.kind == ObjectKind::Service => {
+                        let live = write::restore_ports(client, namespace, object, &live).await?;
+                        write::apply(client, namespace, object, Some(&live)).await?
+                    }
+                    applied => applied?,
+                };
                 self.keep(key, object.kind, object.name(), live, snapshot);
                 (object.kind, object.name(), "updated")
             }

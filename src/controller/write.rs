@@ -1,11 +1,13 @@
 //! Single writes, each within its time, and what their failures mean.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::Request;
 use kube::{Client, Error};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -91,6 +93,22 @@ pub(super) async fn hand_over(
     patch(client, namespace, object.kind, object.name(), &PatchParams::apply(COUNT_KEEPER).force(), &json).await
 }
 
+/// Puts the ports of a Service back as a whole. An apply cannot: the API server tells ports apart by their number, so a
+/// number that somebody changed by hand stays beside ours as another port of the same name, which it then refuses.
+pub(super) async fn restore_ports(
+    client: &Client,
+    namespace: &str,
+    object: &Object,
+    live: &Live,
+) -> Result<Live, Failure> {
+    let json = json!({
+        "metadata": {"uid": live.uid, "resourceVersion": live.version},
+        "spec": {"ports": object.json["spec"]["ports"]},
+    });
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    send(client, namespace, object.kind, object.name(), &params, &Patch::Merge(json)).await
+}
+
 async fn patch(
     client: &Client,
     namespace: &str,
@@ -99,7 +117,18 @@ async fn patch(
     params: &PatchParams,
     json: &Value,
 ) -> Result<Live, Failure> {
-    let request = Request::new(collection(kind, namespace)).patch(name, params, &Patch::Apply(json));
+    send(client, namespace, kind, name, params, &Patch::Apply(json)).await
+}
+
+async fn send<P: Serialize + Debug>(
+    client: &Client,
+    namespace: &str,
+    kind: ObjectKind,
+    name: &str,
+    params: &PatchParams,
+    patch: &Patch<P>,
+) -> Result<Live, Failure> {
+    let request = Request::new(collection(kind, namespace)).patch(name, params, patch);
     let answer: Arriving = bounded(client.request(request.map_err(Error::BuildRequest)?)).await?;
     Ok(answer.live())
 }

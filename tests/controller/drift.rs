@@ -12,6 +12,7 @@ use crate::world::{Namespace, World, trial};
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![
         trial(world, "drift::an_edit_by_hand_is_set_back_once_and_others_fields_stay", edited),
+        trial(world, "drift::a_port_changed_by_hand_is_set_back", renumbered),
         trial(world, "drift::what_is_settled_costs_not_one_write", settled),
     ]
 }
@@ -51,6 +52,24 @@ fn edited(ns: &Namespace) -> Result<(), Failed> {
     assert_eq!(live["metadata"]["annotations"]["example.com/note"], "mine", "{live}");
     assert_eq!(live["metadata"]["labels"]["team"], "a", "{live}");
     assert_eq!(live["spec"]["template"]["metadata"]["annotations"]["sidecar"], "yes", "{live}");
+    Ok(())
+}
+
+fn renumbered(ns: &Namespace) -> Result<(), Failed> {
+    ns.build(&mcp_server("foo", json!({"sessionStorage": redis()})))?;
+    let before = ns.get("Service/mcp-foo-proxy")?["spec"]["ports"].clone();
+    for number in [1234, 1235] {
+        let port = json!([{"op": "replace", "path": "/spec/ports/0/port", "value": number}]).to_string();
+        ns.kubectl.run(&["patch", "service/mcp-foo-proxy", "--type=json", "--patch", &port])?.ok()?;
+        ns.wait("Service/mcp-foo-proxy", "has its ports again", |live| live["spec"]["ports"] == before)?;
+    }
+    ns.settled("foo")?;
+    // A change that is wanted leaves nothing of it behind.
+    ns.edit("MCPServer/foo", &json!({"spec": {"proxyPort": 9000}}))?;
+    ns.wait("Service/mcp-foo-proxy", "has the new port, and no other of its name", |live| {
+        let ports = live["spec"]["ports"].as_array().cloned().unwrap_or_default();
+        ports.iter().filter(|port| port["name"] == before[0]["name"]).map(|port| &port["port"]).eq([&json!(9000)])
+    })?;
     Ok(())
 }
 
