@@ -37,7 +37,7 @@ use crate::context::Context;
 type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 
 /// The files with trials.
-#[rustfmt::skip] // one a line: several people add to it at a time
+#[rustfmt::skip] // one a line
 const SUBJECTS: &[Subject] = &[
     built::trials,
     bystanders::trials,

@@ -26,7 +26,7 @@ use crate::world::World;
 type Subject = fn(&Arc<World>) -> Vec<Trial>;
 
 /// The files with trials.
-#[rustfmt::skip] // one a line: several people add to it at a time
+#[rustfmt::skip] // one a line
 const SUBJECTS: &[Subject] = &[
     alone::trials,
     building::trials,

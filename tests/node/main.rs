@@ -8,6 +8,7 @@
 
 mod client;
 mod context;
+mod fields;
 mod lifecycle;
 mod password;
 mod rights;
@@ -26,11 +27,12 @@ use crate::context::Context;
 type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 
 /// The files with trials.
-#[rustfmt::skip] // one a line: several people add to it at a time
+#[rustfmt::skip] // one a line
 const SUBJECTS: &[Subject] = &[
     sessions::trials,
     scaling::trials,
     password::trials,
+    fields::trials,
     virtual_server::trials,
 ];
 
