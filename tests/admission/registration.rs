@@ -26,7 +26,7 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
         trial(ctx, "registration::toolhive_resources_are_stored_as_written", toolhive_resources),
         trial(ctx, "registration::the_schema_lets_berth_refuse", the_schema_lets_berth_refuse),
         trial(ctx, "registration::kustomize_installs_it", kustomize_installs_it),
-        trial(ctx, "registration::the_service_account_may_read_and_no_more", least_privilege),
+        trial(ctx, "registration::the_service_account_may_do_what_berth_does_and_no_more", least_privilege),
     ]
 }
 
@@ -534,10 +534,17 @@ fn least_privilege(ctx: &Context, _: &Namespace) -> Result<(), Failed> {
     assert_eq!(
         rights,
         [
-            "deployments.apps [] [] [get]",
+            "configmaps [] [] [get list watch create patch delete]",
+            "deployments.apps [] [] [get list watch create patch delete]",
+            "events.events.k8s.io [] [] [create]",
             "mcpservers.toolhive.stacklok.dev [] [] [get list watch]",
-            "statefulsets.apps [] [] [get]",
+            "mcpservers.toolhive.stacklok.dev/finalizers [] [] [update]",
+            "mcpservers.toolhive.stacklok.dev/status [] [] [patch]",
+            "services [] [] [get list watch create patch delete]",
+            "statefulsets.apps [] [] [get list watch create patch delete]",
             "virtualmcpservers.toolhive.stacklok.dev [] [] [get list watch]",
+            "virtualmcpservers.toolhive.stacklok.dev/finalizers [] [] [update]",
+            "virtualmcpservers.toolhive.stacklok.dev/status [] [] [patch]",
         ]
     );
     Ok(())
