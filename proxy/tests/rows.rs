@@ -288,6 +288,22 @@ async fn a_server_error_for_initialize_is_passed_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_of_the_old_transport_lives_for_as_long_as_its_stream() {
+    let pods = pods().await;
+    let urls = pods.iter().map(Pod::url).collect::<Vec<_>>();
+    let proxy = Replica { ttl: Duration::from_secs(3), ..Replica::default() }.start(&urls).await;
+    let mut stream = Client::connect(proxy.address).await;
+    stream.ask("GET", "/sse", &[("Accept-Encoding", "gzip")], "").await;
+    stream.head().await.unwrap();
+    let endpoint = stream.chunk().await.unwrap().unwrap();
+    let target = endpoint.split("data: ").nth(1).unwrap().trim().to_owned();
+    let seen = pods.iter().flat_map(Pod::seen).find(|seen| seen.target == "/sse").unwrap();
+    assert!(!seen.headers.contains_key("accept-encoding"), "what names the session is to be read on the way");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(Client::connect(proxy.address).await.request("POST", &target, &[], CALL).await.status, 202);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_lasts_longer_than_the_ttl_keeps_its_session() {
     let pods = pods().await;
     let urls = pods.iter().map(Pod::url).collect::<Vec<_>>();

@@ -25,7 +25,7 @@ use self::headers::Client;
 use crate::connection_state::ConnectionState;
 use crate::errors::Answer;
 use crate::metrics::{Event, Route};
-use crate::route::{self, Action, Facts, Known, Peek, Refusal, Standing};
+use crate::route::{self, Action, Facts, Kind, Known, Peek, Refusal, Standing};
 use crate::session::{Found, Pin, UnpinReason};
 use crate::upstream::{BodyError, Failure, RequestBody};
 use crate::worker::Worker;
@@ -138,6 +138,10 @@ pub(crate) async fn serve(
                 if anew {
                     head.headers.remove(&route::request::SESSION_HEADER);
                     call.start_anew();
+                }
+                if kind == Kind::Get {
+                    // The first event of its stream may name a session, and is read here.
+                    head.headers.remove(header::ACCEPT_ENCODING);
                 }
                 call.prepare(&mut head, connection);
                 (route, Box::pin(call.place(head, body)).await)

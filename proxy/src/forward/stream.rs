@@ -11,7 +11,7 @@ use super::events::{Boundary, EventIds, FirstEvent, Start};
 use crate::metrics::Event;
 use crate::pods::PodId;
 use crate::route::request::query_session;
-use crate::session::{PathTag, PinMode, PinOutcome, SessionKey, UnpinReason};
+use crate::session::{self, InUse, PathTag, PinMode, PinOutcome, SessionKey, UnpinReason};
 use crate::upstream::BodyError;
 use crate::worker::{StreamSlot, Worker};
 
@@ -74,7 +74,10 @@ impl EventStream {
                     self.done = true;
                     return Poll::Ready(Some(Err(BodyError::Pod)));
                 }
-                self.session = Some(EndsWithStream { worker: Rc::clone(worker), key, pod: origin.pod });
+                let pin = session::Pin { pod: origin.pod, path: origin.path };
+                let in_use = worker.shared.sessions.in_use(key, pin);
+                self.session =
+                    Some(EndsWithStream { worker: Rc::clone(worker), key, pod: origin.pod, _in_use: in_use });
                 return self.pass(held);
             }
             self.slot.register(cx);
@@ -152,6 +155,8 @@ struct EndsWithStream {
     worker: Rc<Worker>,
     key: SessionKey,
     pod: PodId,
+    /// It lives for as long as its stream, whether or not anything is sent.
+    _in_use: InUse,
 }
 
 impl Drop for EndsWithStream {
