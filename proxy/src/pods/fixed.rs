@@ -3,7 +3,8 @@
 use super::name::{Backend, PodId};
 use super::snapshot::{Snapshot, Target};
 
-/// Looks up the addresses of all backends. One whose name cannot be looked up stays where it was last.
+/// Looks up the addresses of all backends. One whose name cannot be looked up stays where it was last. `None` when not one
+/// is known.
 pub(super) async fn ask(backends: &[Backend], last: &Snapshot) -> Option<Snapshot> {
     let mut pods = Vec::with_capacity(backends.len());
     for (at, backend) in backends.iter().enumerate() {
@@ -17,6 +18,9 @@ pub(super) async fn ask(backends: &[Backend], last: &Snapshot) -> Option<Snapsho
             }
         };
         pods.extend(address.map(|address| (pod, Target { address, h2c: backend.h2c })));
+    }
+    if pods.is_empty() {
+        return None;
     }
     let ready: Vec<PodId> = pods.iter().map(|(pod, _)| *pod).collect();
     Some(Snapshot::new(pods, ready))

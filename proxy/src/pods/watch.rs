@@ -111,13 +111,17 @@ impl Pods {
         self.wanted.notify_one();
     }
 
-    /// Whether the pod is there. That it is gone is proven only by a good answer to a question asked after `since`.
+    /// Whether the pod is there. That it is gone is proven only by a good answer to a question asked after `since`; a
+    /// configured backend is never gone, whatever a look-up of its name says.
     pub async fn standing(&self, pod: PodId, since: Instant) -> Standing {
         let mut rounds = self.round.subscribe();
         let answer = async {
             loop {
                 if self.current().target(pod).is_some() {
                     return Standing::Present;
+                }
+                if matches!(self.source, Source::Fixed) {
+                    return Standing::Unproven;
                 }
                 let round = *rounds.borrow_and_update();
                 match round {
@@ -162,5 +166,20 @@ impl Pods {
         changed(&snapshot);
         *self.current.write() = Arc::new(snapshot);
         self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::Backend;
+
+    #[tokio::test]
+    async fn a_configured_backend_is_never_gone() {
+        let backend = Backend::parse("http://127.0.0.1:1").unwrap();
+        let pods = Pods::new(Naming::Fixed(vec![backend]), None).unwrap();
+        let since = Instant::now();
+        pods.round.send_replace(Some(Round { asked_at: since + Duration::from_secs(1), good: true }));
+        assert_eq!(pods.standing(PodId(0), since).await, Standing::Unproven, "its name could not be looked up");
     }
 }
