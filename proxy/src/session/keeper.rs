@@ -30,7 +30,7 @@ const WRITE_BACK_BATCH: usize = 500;
 /// How long a round may write back before it looks for deletions again.
 const WRITE_BACK_SLICE: Duration = Duration::from_millis(400);
 /// Expired pins that one script removes.
-const REAP_BATCH: usize = 100;
+const REAP_BATCH: usize = 1_000;
 /// Waits between attempts to connect.
 const BACKOFF: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
@@ -258,8 +258,8 @@ impl Shared {
             if removed == REAP_BATCH {
                 tasks.reap.push(label);
             }
-            // The script itself, what it always does, and a record looked at and removed for each.
-            tasks.credit -= 10.0 + 2.0 * removed as f64;
+            // The script itself, and what it does at most, however many pins that are.
+            tasks.credit -= 12.0;
         }
         Ok(())
     }

@@ -122,12 +122,15 @@ pub(super) static REAP: LazyLock<Script> = LazyLock::new(|| {
         "
 local pod, now, limit, lifetime = unpack(ARGV)
 local dead = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, limit)
-for _, key in ipairs(dead) do
-  local old = redis.call('HGET', KEYS[1], key)
-  local old_pod = old and pod_of(old)
-  if old and (not old_pod or old_pod == pod) then redis.call('HDEL', KEYS[1], key) end
+if #dead > 0 then
+  local records, ours = redis.call('HMGET', KEYS[1], unpack(dead)), {}
+  for at, key in ipairs(dead) do
+    local old_pod = records[at] and pod_of(records[at])
+    if records[at] and (not old_pod or old_pod == pod) then ours[#ours + 1] = key end
+  end
+  if #ours > 0 then redis.call('HDEL', KEYS[1], unpack(ours)) end
+  redis.call('ZREM', KEYS[5], unpack(dead))
 end
-if #dead > 0 then redis.call('ZREM', KEYS[5], unpack(dead)) end
 if redis.call('ZCARD', KEYS[5]) == 0 then redis.call('SREM', KEYS[2], pod) end
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, lifetime) end
 return #dead",
