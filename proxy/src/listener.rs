@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
@@ -30,8 +30,10 @@ use crate::forward::headers::Client;
 use crate::forward::{self, ClientConnection};
 use crate::metrics::Event;
 use crate::upstream::h2::Local;
-use crate::worker::{Shared, Worker};
+use crate::worker::{LAST_REQUEST, Shared, Worker};
 
+/// How long a client may be silent before its machine is asked whether it is still there.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 /// What an HTTP/2 connection without TLS begins with.
@@ -99,6 +101,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
+    // A client that vanished from the network would hold its stream, and with it its session, for ever.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_AFTER / 4))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -176,7 +180,12 @@ async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) {
     let state = Arc::new(ConnectionState::new(worker.clock().load(Relaxed)));
     let _entered = worker.enter(Arc::clone(&state));
     let limits = &worker.shared.limits;
-    let Ok(Ok(start)) = tokio::time::timeout(limits.idle_timeout, read_start(&mut stream)).await else { return };
+    let start = tokio::select! {
+        start = tokio::time::timeout(limits.idle_timeout, read_start(&mut stream)) => start,
+        // What never sent anything is not waited for.
+        () = worker.wait_for_drain() => tokio::time::timeout(LAST_REQUEST, read_start(&mut stream)).await,
+    };
+    let Ok(Ok(start)) = start else { return };
     if start.is_empty() {
         return;
     }

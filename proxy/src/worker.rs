@@ -27,7 +27,7 @@ use crate::upstream::{PodConnection, Pool, SharedConnections};
 const TICK: Duration = Duration::from_millis(200);
 /// How long a connection may be idle once the drain has begun: a client may be sending a request on it, since the response
 /// before it did not say that the connection closes.
-const LAST_REQUEST: Duration = Duration::from_millis(500);
+pub(crate) const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// A request that lasts longer keeps its session in use.
 const LONG_MS: u32 = 1_000;
 

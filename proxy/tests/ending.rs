@@ -39,6 +39,19 @@ async fn a_replica_that_ends_serves_on_until_balancers_know_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_never_sent_anything_is_not_waited_for() {
+    let pod = Pod::start("a").await;
+    let mut replica = Replica::default();
+    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(60) };
+    let proxy = replica.start(&[pod.url()]).await;
+    let silent = TcpStream::connect(proxy.address).await.unwrap();
+    // Accepted before the drain: the listener takes them in order.
+    assert_eq!(Client::connect(proxy.address).await.post(None, INITIALIZE).await.status, 200);
+    tokio::time::timeout(PATIENCE, proxy.drain()).await.expect("long before the time-out");
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_end_between_two_events_at_the_time_out() {
     let pod = Pod::start("a").await;
     let proxy = Replica::default().start(&[pod.url()]).await;
