@@ -12,7 +12,7 @@ use crate::metrics::Event;
 use crate::place::Placed;
 use crate::pods::{PodId, Target};
 use crate::route::Kind;
-use crate::session::{Pin, PinMode, PinOutcome, SessionKey};
+use crate::session::{Pin, PinMode, PinOutcome, SessionKey, UnpinReason};
 use crate::upstream::{Failure, PodConnection, RequestBody};
 use crate::worker::Placement;
 
@@ -92,16 +92,21 @@ impl Call {
                 PinOutcome::Unavailable => break Answer::NotStored,
                 PinOutcome::Full => break Answer::TooManySessions,
             };
-            placement.ended(if mine { Placed::Pinned } else { Placed::NoSession });
             if mine && !self.accepts(pod).await && tried.len() < u16::MAX.into() {
+                placement.ended(Placed::Failed);
                 tried.push(pod);
                 mode = PinMode::Replace(pod);
                 continue;
             }
+            placement.ended(if mine { Placed::Pinned } else { Placed::NoSession });
             let Some((head, body)) = slot.take() else { break Answer::PodBroken };
             let path = self.path();
             return self.send_pinned(Pin { pod, path }, head, body).await;
         };
+        if let PinMode::Replace(refused) = mode {
+            // No session was ever there, and another pod may accept the next time.
+            self.shared().sessions.unpin(&key, refused, UnpinReason::Refused).await;
+        }
         self.answer(answer, slot.map(|(_, body)| body)).await
     }
 

@@ -57,11 +57,13 @@ pub enum UnpinReason {
     PodGone,
     /// The stream that was the session (2024-11-05 transport) ended.
     StreamEnded,
+    /// The pod that it was to be made on accepts no connection.
+    Refused,
 }
 
 impl UnpinReason {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Deleted, Self::NotFound, Self::PodGone, Self::StreamEnded];
+    pub const ALL: [Self; 5] = [Self::Deleted, Self::NotFound, Self::PodGone, Self::StreamEnded, Self::Refused];
 
     /// As metrics and logs name it.
     #[must_use]
@@ -71,6 +73,7 @@ impl UnpinReason {
             Self::NotFound => "not_found",
             Self::PodGone => "pod_gone",
             Self::StreamEnded => "stream_ended",
+            Self::Refused => "refused",
         }
     }
 }
