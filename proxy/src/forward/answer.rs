@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
 use super::body::{Carrier, PodBody, ResponseBody};
-use super::headers::{forward_request, forward_response};
+use super::headers::{forward_request, forward_response, join_cookies};
 use super::send::{Sent, send, to_pod};
 use super::stream::{EventStream, Origin};
 use super::{ClientConnection, answer_to, kept, refuse};
@@ -74,6 +74,9 @@ impl Call {
 
     /// Makes the head that of the request to the pod.
     pub(super) fn prepare(&mut self, head: &mut request::Parts, connection: &ClientConnection) {
+        if head.version == Version::HTTP_2 {
+            join_cookies(&mut head.headers);
+        }
         let hop = forward_request(&mut head.uri, &mut head.headers, &connection.client);
         self.upgrade = if hop.upgrade { head.extensions.remove::<OnUpgrade>() } else { None };
     }

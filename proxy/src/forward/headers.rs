@@ -163,6 +163,16 @@ pub fn forward_request(uri: &mut Uri, headers: &mut HeaderMap, client: &Client) 
     hop
 }
 
+/// Makes one line of the cookies that an HTTP/2 client may have sent one by one (RFC 9113, 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(line) = HeaderValue::from_maybe_shared(lines.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, line);
+    }
+}
+
 /// Makes the head of a response that of the next hop; `upgraded` when it is a 101.
 pub fn forward_response(headers: &mut HeaderMap, upgraded: bool) {
     let protocol = if upgraded { headers.get(header::UPGRADE).cloned() } else { None };
@@ -315,6 +325,18 @@ mod tests {
         for (name, value) in expected {
             assert_eq!(headers[name], value, "what went because of Connection is as if it had never been there");
         }
+    }
+
+    #[test]
+    fn cookies_that_came_one_by_one_become_one_line() {
+        let mut headers = HeaderMap::new();
+        join_cookies(&mut headers);
+        assert!(headers.is_empty());
+        for cookie in ["a=1", "b=2; c=3"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(cookie));
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]
