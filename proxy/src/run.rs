@@ -194,10 +194,13 @@ fn take(update: Update, settings: &mut Settings, sessions: &Sessions) {
         Update::Settings(new) => {
             remark(new.generation_remark.as_ref());
             sessions.reconfigure(&new.sessions);
-            if new.listen == settings.listen && new.routing == settings.routing {
+            let same_store = new.store == settings.store && new.sessions.identity == settings.sessions.identity;
+            if new.listen == settings.listen && new.routing == settings.routing && same_store {
                 tracing::info!("the configuration has changed and is in use");
             } else {
-                tracing::warn!("the configuration has changed; its addresses count from the next start on");
+                tracing::warn!(
+                    "the configuration has changed; its addresses, its name and its session store count from the next start on"
+                );
             }
             *settings = *new;
         }

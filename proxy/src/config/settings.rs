@@ -75,7 +75,7 @@ pub enum Routing {
 }
 
 /// Where sessions are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionStoreSettings {
     /// In this process alone.
     Memory,

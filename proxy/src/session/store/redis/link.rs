@@ -19,7 +19,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 const ASK_SENTINEL: Duration = Duration::from_millis(500);
 
 /// What to connect to, and as whom.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RedisTarget {
     /// Where it is.
     pub endpoints: Endpoints,
