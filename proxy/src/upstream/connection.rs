@@ -239,6 +239,9 @@ fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
 
 /// What an error of a connection means for the request.
 pub(crate) fn classify(error: &hyper::Error) -> Failure {
+    if error.is_timeout() {
+        return Failure::Silent;
+    }
     let mut cause = error.source();
     while let Some(current) = cause {
         if let Some(body) = current.downcast_ref::<BodyError>() {
