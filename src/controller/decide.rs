@@ -94,8 +94,8 @@ pub(super) fn metadata(cr: &Value) -> Metadata {
 pub(super) fn decide(key: &CrKey, cr: &Value, snapshot: &Snapshot, settings: &Settings) -> Result<Action, Look> {
     let meta = metadata(cr);
     let spec_hash = objects::spec_hash(cr);
-    let deployment = snapshot.workload(ObjectKind::Deployment, &meta.uid);
-    let stateful_set = snapshot.workload(ObjectKind::StatefulSet, &meta.uid);
+    let deployment = snapshot.workload(ObjectKind::Deployment, &key.name, &meta.uid);
+    let stateful_set = snapshot.workload(ObjectKind::StatefulSet, &key.name, &meta.uid);
     let workloads: Vec<&Live> = [deployment, stateful_set].into_iter().flatten().collect();
     let settings = remembered(settings, key.kind, deployment, &spec_hash);
     let facts = Facts { stamp: stamp_of(&workloads, meta.generation, &spec_hash) };
@@ -264,10 +264,13 @@ fn deletions(snapshot: &Snapshot, uid: &str, wanted: &[(ObjectKind, String)]) ->
 }
 
 impl Snapshot {
-    /// The workload of a kind that a resource owns.
-    pub(super) fn workload(&self, kind: ObjectKind, uid: &str) -> Option<&Live> {
-        let mut of_kind = self.objects.iter().filter(|((object, _), _)| *object == kind).map(|(_, live)| &**live);
-        of_kind.find(|live| live.controller.as_deref() == Some(uid))
+    /// The workload of a kind that a resource owns, under the name that it has in a plan.
+    pub(super) fn workload(&self, kind: ObjectKind, cr: &str, uid: &str) -> Option<&Live> {
+        let name = match kind {
+            ObjectKind::StatefulSet => derived::stateful_set(cr),
+            _ => derived::deployment(cr),
+        };
+        self.objects.get(&(kind, name)).map(|live| &**live).filter(|live| live.controller.as_deref() == Some(uid))
     }
 }
 

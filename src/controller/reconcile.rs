@@ -81,10 +81,12 @@ impl Reconciler {
         }
         // The objects first, the resource after them: a write is refused when its object has moved, so what is written is
         // made from a resource as new as the object, whoever else writes.
-        let mut snapshot = self.owned.of(&uid(&cr));
+        let mut snapshot = self.owned.of(&key.namespace, &uid(&cr));
         let mut action = self.decide(key, &cr, &mut snapshot).await?;
         if !action.steps.is_empty() {
-            let Some(fresh) = self.cluster.read_whole(&self.client, key).await? else { return Ok(None) };
+            let Some(fresh) = write::bounded(self.cluster.read_whole(&self.client, key)).await? else {
+                return Ok(None);
+            };
             if fresh != text {
                 let before = uid(&cr);
                 cr = parse(&fresh)?;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::decide::{Action, Outcome};
 use super::objects::{Condition, ObjectKind};
-use super::owned::Snapshot;
+use super::owned::{Snapshot, Workload};
 use crate::policy::CrKind;
 
 /// The condition that sums up the others.
@@ -62,14 +62,16 @@ pub(super) fn is_news(cr: &Value, kind: &str, reason: &str, message: &str) -> bo
 }
 
 fn wanted(known: &Known<'_>) -> Value {
-    let uid = known.cr.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer| known.cr.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let workload = |kind| known.snapshot.workload(kind, text("/metadata/name"), text("/metadata/uid"));
     let of_toolhive = matches!(known.action.outcome, Outcome::Elsewhere { of_toolhive: true, .. });
     let mut status = Map::new();
     let mut conditions = Vec::new();
     if !of_toolhive {
         // Else the rest of the status is ToolHive's, too.
-        let summary = summary(known, uid);
-        let front = known.snapshot.workload(ObjectKind::Deployment, uid).map(|live| &live.workload);
+        let front = workload(ObjectKind::Deployment).map(|live| &live.workload);
+        let back = workload(ObjectKind::StatefulSet).map(|live| &live.workload);
+        let summary = summary(known, front, back);
         let url = match &known.action.outcome {
             Outcome::Built { url } => url.as_str(),
             _ => "",
@@ -107,7 +109,7 @@ fn wanted(known: &Known<'_>) -> Value {
     Value::Object(status)
 }
 
-fn summary(known: &Known<'_>, uid: &str) -> Summary {
+fn summary(known: &Known<'_>, front: Option<&Workload>, back: Option<&Workload>) -> Summary {
     let not_ready = |phase, reason, message: &str| Summary { phase, ready: false, reason, message: message.to_owned() };
     match &known.action.outcome {
         Outcome::Refused { reason, message } => return not_ready("Failed", reason.as_str(), message),
@@ -118,8 +120,6 @@ fn summary(known: &Known<'_>, uid: &str) -> Summary {
     if let Some(failure) = known.failure {
         return not_ready("Failed", APPLY_FAILED, failure);
     }
-    let front = known.snapshot.workload(ObjectKind::Deployment, uid).map(|live| &live.workload);
-    let back = known.snapshot.workload(ObjectKind::StatefulSet, uid).map(|live| &live.workload);
     let parts = match known.kind {
         CrKind::McpServer => vec![("proxy", front), ("server", back)],
         CrKind::VirtualMcpServer => vec![("server", front)],

@@ -6,9 +6,7 @@ mod store;
 mod watch;
 
 pub(super) use coverage::covers;
-#[cfg(test)]
-pub(super) use live::Workload;
-pub(super) use live::{Arriving, Live};
+pub(super) use live::{Arriving, Live, Workload};
 pub(super) use store::{Owned, Snapshot};
 pub(super) use watch::watch;
 

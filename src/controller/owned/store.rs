@@ -33,10 +33,10 @@ pub(in crate::controller) struct Snapshot {
 }
 
 impl Owned {
-    /// What a custom resource controls.
-    pub(in crate::controller) fn of(&self, owner: &str) -> Snapshot {
+    /// What a custom resource controls in its own namespace. An owner of another namespace is none: anybody could write one.
+    pub(in crate::controller) fn of(&self, namespace: &str, owner: &str) -> Snapshot {
         let copies = self.lock();
-        let keys = copies.by_owner.get(owner).into_iter().flatten();
+        let keys = copies.by_owner.get(owner).into_iter().flatten().filter(|key| key.1 == namespace);
         let objects = keys.filter_map(|key| Some(((key.0, key.2.clone()), Arc::clone(copies.by_name.get(key)?))));
         Snapshot { objects: objects.collect(), absent: BTreeSet::new() }
     }
@@ -115,10 +115,17 @@ mod tests {
         let owned = Owned::default();
         owned.insert(ObjectKind::Deployment, "ns", "d", live("10", "a"));
         owned.insert(ObjectKind::Deployment, "ns", "d", live("9", "a"));
-        assert_eq!(owned.of("a").objects[&(ObjectKind::Deployment, "d".to_owned())].version, "10");
+        assert_eq!(owned.of("ns", "a").objects[&(ObjectKind::Deployment, "d".to_owned())].version, "10");
         owned.insert(ObjectKind::Deployment, "ns", "d", live("11", "b"));
-        assert!(owned.of("a").objects.is_empty(), "it has another owner");
-        assert_eq!(owned.of("b").objects.len(), 1);
+        assert!(owned.of("ns", "a").objects.is_empty(), "it has another owner");
+        assert_eq!(owned.of("ns", "b").objects.len(), 1);
+    }
+
+    #[test]
+    fn an_object_of_another_namespace_is_nobodys() {
+        let owned = Owned::default();
+        owned.insert(ObjectKind::Deployment, "theirs", "d", live("1", "a"));
+        assert!(owned.of("ns", "a").objects.is_empty());
     }
 
     #[test]
@@ -129,7 +136,7 @@ mod tests {
         owned.insert(ObjectKind::ConfigMap, "ns", "c", live("1", "o"));
         let gone = owned.replace(ObjectKind::Service, vec![("ns".into(), "b".into(), live("2", "o"))]);
         assert_eq!(gone.len(), 1);
-        let left: Vec<_> = owned.of("o").objects.into_keys().map(|(_, name)| name).collect();
+        let left: Vec<_> = owned.of("ns", "o").objects.into_keys().map(|(_, name)| name).collect();
         assert_eq!(left, ["c", "b"]);
     }
 }
