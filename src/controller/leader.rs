@@ -108,7 +108,7 @@ impl Candidate {
         let mut leads = false;
         loop {
             let began = Instant::now();
-            match self.attempt(began).await {
+            match self.attempt().await {
                 Ok(true) => {
                     self.leadership.set(Some(began + WRITES));
                     if !leads {
@@ -155,7 +155,7 @@ impl Candidate {
     }
 
     /// Whether this replica holds the lease now.
-    async fn attempt(&mut self, now: Instant) -> Result<bool, Error> {
+    async fn attempt(&mut self) -> Result<bool, Error> {
         if let Some(held) = self.held.take() {
             match self.renew(held).await {
                 Ok(renewed) => {
@@ -174,7 +174,7 @@ impl Candidate {
             return self.create().await;
         };
         let record = record(&found);
-        if !self.observer.may_take(&record, &self.me, now) {
+        if !self.observer.may_take(&record, &self.me, Instant::now()) {
             return Ok(false);
         }
         let transitions = record.transitions.saturating_add(i32::from(record.holder != self.me));

@@ -28,7 +28,7 @@ use std::time::Duration;
 use kube::Client;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 pub use decide::Scope;
@@ -163,16 +163,27 @@ impl Controller {
         tokio::select! {
             _ = work => {}
             () = end => {}
+            // None does; one that broke would leave work undone that nothing shows.
+            Some(ended) = workers.join_next() => broke("a worker", ended),
+            Some(ended) = tasks.join_next() => broke("a watch", ended),
         }
         // Whoever looks at a resource stops before its next write.
         leadership.retire();
         let over = async { while workers.join_next().await.is_some() {} };
         if timeout(HAND_OVER, over).await.is_err() {
-            tracing::warn!("a write did not end in time; it is given up");
+            tracing::warn!("a write did not end in time; the lease is kept until it ends by itself");
+            return;
         }
         if timeout(HAND_OVER, candidate.release()).await.is_err() {
             tracing::debug!("the lease could not be given back in time; it ends by itself");
         }
+    }
+}
+
+fn broke(what: &str, ended: Result<(), JoinError>) {
+    match ended {
+        Ok(()) => tracing::error!(what, "a part of the controller ended unasked"),
+        Err(error) => tracing::error!(what, %error, "a part of the controller broke"),
     }
 }
 
