@@ -111,7 +111,8 @@ impl Overrides {
         }
         for (key, value) in fields.text_map("annotations")? {
             if is_own_annotation(key) {
-                warnings.push(ignored(&format!("{}[{key}]", fields.path("annotations")), "Berth writes it"));
+                warnings
+                    .push(ignored(&format!("{}[{key}]", fields.path("annotations")), "Kubernetes or Berth writes it"));
             } else {
                 overrides.annotations.insert(key.to_owned(), json!(value));
             }
@@ -120,9 +121,10 @@ impl Overrides {
     }
 }
 
-/// Whether an annotation is Berth's to write.
+/// Whether an annotation is not the user's to write. Kubernetes would write its own over a user's, and Berth the user's over
+/// that, for ever.
 pub(super) fn is_own_annotation(key: &str) -> bool {
-    key.starts_with(ANNOTATION_PREFIX) || key == STAMP
+    key.starts_with(ANNOTATION_PREFIX) || key.starts_with("deployment.kubernetes.io/") || key == STAMP
 }
 
 /// An override that does not get through.
