@@ -81,7 +81,7 @@ fn by_the_resource(scene: &Scene<'_>) -> Result<(), Failed> {
     scene.wait_for_value("mcpserver/foo", "/status/readyReplicas", &json!(0))?;
     wait_for("a status that says that it is stopped", BOUND, || {
         let phase = scene.get("mcpserver/foo")?["status"]["phase"].clone();
-        Ok((phase != "Ready" && phase != "Failed").then_some(()))
+        Ok((phase == "Stopped").then_some(()))
     })?;
     Ok(())
 }
