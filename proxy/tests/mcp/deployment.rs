@@ -69,6 +69,14 @@ impl Replicas {
         });
         let mut replicas: Vec<_> = replicas.collect();
         replicas.iter_mut().for_each(Replica::wait);
+        // For a while after a store was first seen, an unknown session may be one that it lost: 503, not yet 404.
+        for replica in &replicas {
+            wait_for("a store without doubt", START, || {
+                let answer = http_get(replica.listen, "/mcp?sessionId=nobody");
+                Ok(answer.is_ok_and(|answer| answer.status == 404).then_some(()))
+            })
+            .unwrap();
+        }
         Self { replicas, _dir: dir }
     }
 
