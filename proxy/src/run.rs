@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Cli;
 use crate::config::generation::{GENERATION_ENV, Remark};
-use crate::config::{Environment, Reloader, Routing, RunConfig, SessionStoreSettings, Settings, Update};
+use crate::config::{Environment, PASSWORD_ENV, Reloader, Routing, RunConfig, SessionStoreSettings, Settings, Update};
 use crate::drain::Pauses;
 use crate::pods::Pods;
 use crate::proxy::{Proxy, ProxySettings};
@@ -21,8 +21,6 @@ use crate::route::Names;
 use crate::session::Sessions;
 use crate::worker::Limits;
 
-/// The variable that holds the store's password, as ToolHive names it.
-const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
 /// How often it is looked whether all threads still run.
 const LOOK: Duration = Duration::from_secs(1);
 
