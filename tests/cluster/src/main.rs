@@ -104,7 +104,8 @@ fn node(alone: bool) -> Result<()> {
         eprintln!("installing Berth and Redis");
         Installation::new(&node, programs, &[])?;
         let endpoint = node.sample()?;
-        eprintln!("the MCPServer sample answers MCP at http://{endpoint}/mcp");
+        // Beside the line that scripts wait for, and before it.
+        println!("the MCPServer sample answers MCP at http://{endpoint}/mcp");
     }
     eprintln!("logs are in {}; Ctrl-C ends everything", node.cluster().dir().display());
     eprintln!("a kubectl of the same version is {}", node.kubectl().program().display());
