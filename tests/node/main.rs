@@ -11,6 +11,7 @@ mod context;
 mod fields;
 mod lifecycle;
 mod password;
+mod protocol;
 mod rights;
 mod scaling;
 mod scene;
@@ -32,6 +33,7 @@ const SUBJECTS: &[Subject] = &[
     sessions::trials,
     scaling::trials,
     password::trials,
+    protocol::trials,
     fields::trials,
     virtual_server::trials,
 ];
@@ -39,6 +41,7 @@ const SUBJECTS: &[Subject] = &[
 /// Those that need the node for themselves, in this order.
 #[rustfmt::skip]
 const LAST: &[Subject] = &[
+    protocol::timed,
     lifecycle::trials,
 ];
 

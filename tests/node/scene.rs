@@ -125,6 +125,14 @@ impl<'a> Scene<'a> {
         self.node().forward(address)
     }
 
+    /// A port of loopback that leads to a port of one pod.
+    pub(crate) fn pod_port(&self, pod: &str, port: u16) -> Result<SocketAddr> {
+        let ip = self.get(&format!("pod/{pod}"))?["status"]["podIP"].clone();
+        let address = format!("{}:{port}", ip.as_str().unwrap_or_default());
+        let address = address.parse().map_err(|error| Error::new(format!("{address} of {pod}: {error}")))?;
+        self.node().forward(address)
+    }
+
     /// A client with a new session, through the Service.
     pub(crate) fn connect(&self, server: &str) -> Result<Client> {
         Client::connect(self.service(&format!("mcp-{server}-proxy"))?)

@@ -10,11 +10,6 @@ use crate::deployment::{Replicas, Servers, alone};
 const SERVERS: usize = 3;
 const REPLICAS: usize = 3;
 
-/// The suite runs what it has for extensions of the protocol, but no revision requires them, and this server has none.
-fn is_extension(scenario: &str) -> bool {
-    scenario.starts_with("tasks-")
-}
-
 fn run(packages: &Packages, address: SocketAddr, revision: Revision) -> Report {
     run_suite(packages, &format!("http://{address}/mcp"), revision).unwrap()
 }
@@ -32,8 +27,7 @@ fn compare(revision: Revision, checks: usize) {
         (direct.join().unwrap(), through)
     });
 
-    let required = direct.scenarios().into_iter().filter(|scenario| !is_extension(scenario)).collect();
-    assert_eq!(direct.passed(), required, "against one server:\n{}", direct.failures());
+    assert_eq!(direct.passed(), direct.required(), "against one server:\n{}", direct.failures());
     assert!(direct.successes() >= checks, "only {} checks ran", direct.successes());
     assert_eq!(through.passed(), direct.passed(), "through replicas:\n{}", through.failures());
     assert_eq!(through.successes(), direct.successes(), "through replicas:\n{}", through.failures());

@@ -30,6 +30,8 @@ class Conversation:
         """Each call is the next one on the same server."""
         for _ in range(times):
             answer = json.loads(await self.call("count"))
+            if not self._server:
+                print(f"answered by {answer['server']}")
             self._server = self._server or answer["server"]
             self._calls += 1
             assert answer == {"server": self._server, "calls": self._calls}, answer

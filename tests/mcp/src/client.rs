@@ -1,5 +1,6 @@
 //! Clients on the official SDKs, which talk to two replicas in turn and fail where they notice.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -78,24 +79,30 @@ impl Client {
         Error::new(format!("{}: {how}\n{}", self.name, self.process.log_tail()))
     }
 
-    /// Waits until it is done.
+    /// Waits until it is done. Gives the name of the server that answered each of its sessions, from the first call of
+    /// the session to the last.
     ///
     /// # Errors
     /// When anything was not as with one server, or took too long: what the client printed.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<Vec<String>> {
         let ended = wait_for("the end of an MCP client", RUN, || self.process.exit_status());
         match ended {
-            Ok(status) if status.success() => Ok(()),
+            Ok(status) if status.success() => Ok(self.servers()),
             Ok(status) => Err(self.failed(&status.to_string())),
             Err(error) => Err(self.failed(&error.to_string())),
         }
+    }
+
+    fn servers(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.process.log()).unwrap_or_default();
+        text.lines().filter_map(|line| line.strip_prefix("answered by ")).map(str::to_owned).collect()
     }
 
     /// Tells it to come to its end, and waits for that.
     ///
     /// # Errors
     /// As [`Client::finish`].
-    pub fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<Vec<String>> {
         self.process.signal("TERM")?;
         self.finish()
     }

@@ -17,6 +17,8 @@ const RUN: Duration = Duration::from_secs(180);
 /// Scenarios that give a stream's events half a second each, which a busy machine may miss: they get more tries.
 const HURRIED: [&str; 1] = ["server-stateless"];
 const TRIES: usize = 4;
+/// Of an extension that `js/server` does not have.
+const EXTENSION: &str = "tasks-";
 /// The suite names a scenario's directory `server-SCENARIO-TIME`.
 const TIME: usize = "-2026-01-01T00-00-00-000Z".len();
 
@@ -67,13 +69,13 @@ impl Report {
         self.scenarios.iter().filter(|(_, checks)| passed(checks)).map(|(name, _)| name.as_str()).collect()
     }
 
-    fn failed(&self, scenario: &str) -> bool {
-        self.scenarios.get(scenario).is_some_and(|checks| checks.iter().any(Check::failed))
+    /// The scenarios that a revision requires. The suite runs what it has for extensions of the protocol, too.
+    pub fn required(&self) -> BTreeSet<&str> {
+        self.scenarios.keys().map(String::as_str).filter(|scenario| !scenario.starts_with(EXTENSION)).collect()
     }
 
-    /// All scenarios that ran.
-    pub fn scenarios(&self) -> BTreeSet<&str> {
-        self.scenarios.keys().map(String::as_str).collect()
+    fn failed(&self, scenario: &str) -> bool {
+        self.scenarios.get(scenario).is_some_and(|checks| checks.iter().any(Check::failed))
     }
 
     /// How many checks succeeded.

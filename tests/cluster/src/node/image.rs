@@ -42,6 +42,12 @@ impl Image {
         self
     }
 
+    /// The same with a file of this machine at `path`.
+    pub fn file(mut self, source: &Path, path: &str) -> Self {
+        self.files.push((source.to_owned(), PathBuf::from(path)));
+        self
+    }
+
     /// The same with a file of text at `path`.
     pub fn text(mut self, path: &str, text: &str) -> Self {
         self.texts.push((path.to_owned(), text.to_owned()));

@@ -57,6 +57,7 @@ export class Conversation {
   async count(times = CALLS) {
     for (let call = 0; call < times; call++) {
       const { server, calls } = JSON.parse(await this.call('count'));
+      if (!this.#server) console.log(`answered by ${server}`);
       this.#server ??= server;
       assert.deepEqual({ server, calls }, { server: this.#server, calls: ++this.#calls });
     }
