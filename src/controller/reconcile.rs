@@ -26,8 +26,6 @@ const TAKEN: Duration = Duration::from_secs(30);
 const TOOLHIVES: Duration = Duration::from_secs(300);
 /// How soon to look again at an object that is being deleted.
 const GOING: Duration = Duration::from_secs(5);
-/// The API server's sentences about a wrong object can be as long as the object.
-const LONGEST_MESSAGE: usize = 700;
 
 /// What looking at resources takes.
 pub(super) struct Reconciler {
@@ -99,12 +97,12 @@ impl Reconciler {
         }
         let failure = self.carry_out(key, &cr, &action, &mut snapshot).await;
         let refused = match &failure {
-            Err(Failure::Refused(reason)) => Some(shortened(reason)),
+            Err(Failure::Refused(reason)) => Some(reason.as_str()),
             Err(_) => return failure.map(|()| None),
             Ok(()) => None,
         };
-        self.tell(key, &cr, &action, refused.as_deref()).await;
-        self.write_status(key, &cr, &action, &snapshot, refused.as_deref()).await?;
+        self.tell(key, &cr, &action, refused).await;
+        self.write_status(key, &cr, &action, &snapshot, refused).await?;
         failure?;
         Ok(match &action.outcome {
             Outcome::Built { .. } | Outcome::Refused { .. } => None,
@@ -291,11 +289,4 @@ fn sentence(done: &[(&'static str, String)]) -> String {
         }
     }
     parts.iter().map(|(verb, list)| format!("{verb} {}", list.join(", "))).collect::<Vec<_>>().join("; ")
-}
-
-fn shortened(message: &str) -> String {
-    match message.char_indices().nth(LONGEST_MESSAGE) {
-        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
-        None => message.to_owned(),
-    }
 }

@@ -1,5 +1,6 @@
 //! What the status of a custom resource says. Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
@@ -15,6 +16,10 @@ pub(super) const READY: &str = "Ready";
 pub(super) const MANAGED_ELSEWHERE: &str = "ManagedElsewhere";
 /// Why a resource is not ready when the API server refuses an object.
 pub(super) const APPLY_FAILED: &str = "ApplyFailed";
+
+/// What a message may have; the definitions take 32 KiB. The API server's sentences about a wrong object can be as long as the
+/// object, and so can a field's name.
+const LONGEST_MESSAGE: usize = 700;
 
 /// What is known of one resource.
 pub(super) struct Known<'a> {
@@ -58,7 +63,7 @@ pub(super) fn change(known: &Known<'_>) -> Option<Value> {
 /// Whether a condition says something else than it did.
 pub(super) fn is_news(cr: &Value, kind: &str, reason: &str, message: &str) -> bool {
     let there = cr.get("status").and_then(|status| condition(status, kind));
-    there.is_none_or(|there| there["reason"] != reason || there["message"] != message)
+    there.is_none_or(|there| there["reason"] != reason || there["message"] != *shortened(message))
 }
 
 fn wanted(known: &Known<'_>) -> Value {
@@ -146,7 +151,7 @@ fn full_condition(known: &Known<'_>, kind: &str, active: bool, reason: &str, mes
     let same = there.filter(|there| there["status"] == status);
     let since = same.and_then(|there| there["lastTransitionTime"].as_str()).unwrap_or(known.now);
     json!({
-        "type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since,
+        "type": kind, "status": status, "reason": reason, "message": shortened(message), "lastTransitionTime": since,
         "observedGeneration": known.cr.pointer("/metadata/generation").cloned().unwrap_or(json!(0)),
     })
 }
@@ -161,4 +166,38 @@ fn without_time(condition: &Value) -> Value {
         condition.remove("lastTransitionTime");
     }
     condition
+}
+
+fn shortened(message: &str) -> Cow<'_, str> {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()).into(),
+        None => message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::objects::Reason;
+
+    #[test]
+    fn a_message_of_any_length_fits_and_is_news_once() {
+        let message = format!("spec.{}: Berth does not know this field", "é".repeat(40_000));
+        let outcome = Outcome::Refused { reason: Reason::UnsupportedField, message: message.clone() };
+        let warning =
+            Condition { kind: "SessionStorageWarning", active: true, reason: "Word", message: message.clone() };
+        let action = Action { steps: Vec::new(), outcome, conditions: vec![warning], warnings: Vec::new() };
+        let mut cr = json!({"metadata": {"name": "foo", "uid": "u", "generation": 1}});
+        let change = |cr: &Value| {
+            let (kind, snapshot, not_kept) = (CrKind::McpServer, &Snapshot::default(), &BTreeSet::new());
+            change(&Known { kind, cr, action: &action, snapshot, failure: None, not_kept, now: "t" })
+        };
+        cr["status"] = change(&cr).unwrap();
+        for kind in [READY, "SessionStorageWarning"] {
+            let text = condition(&cr["status"], kind).unwrap()["message"].as_str().unwrap();
+            assert!(text.len() < 32 * 1024 && text.starts_with("spec.éé") && text.ends_with('…'), "{}", text.len());
+        }
+        assert_eq!(change(&cr), None, "it stands already");
+        assert!(!is_news(&cr, READY, "UnsupportedField", &message));
+    }
 }
