@@ -98,7 +98,12 @@ pub(super) fn decide(key: &CrKey, cr: &Value, snapshot: &Snapshot, settings: &Se
     let stateful_set = snapshot.workload(ObjectKind::StatefulSet, &key.name, &meta.uid);
     let workloads: Vec<&Live> = [deployment, stateful_set].into_iter().flatten().collect();
     let settings = remembered(settings, key.kind, deployment, &spec_hash);
-    let facts = Facts { stamp: stamp_of(&workloads, meta.generation, &spec_hash) };
+    let count = |live: Option<&Live>| live.and_then(|live| live.workload.count).unwrap_or(0);
+    let facts = Facts {
+        stamp: stamp_of(&workloads, meta.generation, &spec_hash),
+        replicas: count(deployment),
+        backends: count(stateful_set),
+    };
     let built = match objects::plan(cr, key.kind, &settings, &facts) {
         Plan::Build(built) => built,
         Plan::Nothing { reason, message, conditions } => {

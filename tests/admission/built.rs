@@ -29,7 +29,7 @@ pub(crate) fn objects_of(ns: &Namespace, kind: CrKind, name: &str) -> Result<Vec
         default_storage: None,
     };
     let stamp = cr["metadata"]["generation"].as_i64().unwrap();
-    match plan(&cr, kind, &settings, &Facts { stamp }) {
+    match plan(&cr, kind, &settings, &Facts { stamp, ..Facts::default() }) {
         Plan::Build(build) => Ok(build.objects.into_iter().map(|object| object.json).collect()),
         Plan::Nothing { reason, message, .. } => panic!("{reason}: {message}"),
     }

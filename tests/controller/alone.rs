@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use berth_test_cluster::{Berth, BerthOptions, ControlPlane, ControlPlaneOptions, Error, Result, wait_for};
 use libtest_mimic::{Failed, Trial};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::client::Client;
 use crate::generation::stamp;
-use crate::objects::{mcp_server, parts, redis};
+use crate::objects::{condition, mcp_server, parts, redis};
 use crate::world::{BOUND, Namespace, World, install};
 
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
@@ -19,6 +19,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         trial(world, "alone::the_lease_is_handed_over_and_taken_over", lease),
         trial(world, "alone::an_api_server_that_comes_back_finds_nothing_changed", api_server),
         trial(world, "alone::an_old_leader_never_wins", old_leader),
+        trial(world, "alone::replicas_that_got_past_the_webhook_are_told_of", past_the_webhook),
     ]
 }
 
@@ -185,6 +186,28 @@ fn old_leader(alone: &mut Alone) -> Result<(), Failed> {
         assert!(last <= ROUNDS as u64 + 1, "{last} templates for {ROUNDS} images");
         Ok((last == ROUNDS as u64 + 1).then_some(()))
     })?;
+    Ok(())
+}
+
+/// There is no webhook here, as when it does not answer.
+fn past_the_webhook(alone: &mut Alone) -> Result<(), Failed> {
+    let ns = &alone.ns;
+    let _berth = alone.berth(&[])?;
+    ns.build(&mcp_server("foo", json!({})))?;
+    let warning = |cr: &Value| condition(cr, "SessionStorageWarning");
+    ns.edit("Deployment/foo", &json!({"spec": {"replicas": 3}}))?;
+    let told = ns.wait("MCPServer/foo", "warns of its replicas", |cr| warning(cr)["status"] == "True")?;
+    assert_eq!(warning(&told)["reason"], "SessionStorageMissingForReplicas");
+    ns.settled("foo")?;
+    let events = ns.client.list(&ns.name, "Event")?;
+    let told = events.iter().filter(|event| event["reason"] == "SessionStorageMissingForReplicas").count();
+    assert_eq!(
+        (told, ns.get("Deployment/foo")?["spec"]["replicas"].clone()),
+        (1, json!(3)),
+        "another decides the count"
+    );
+    ns.edit("Deployment/foo", &json!({"spec": {"replicas": 1}}))?;
+    ns.wait("MCPServer/foo", "is content", |cr| warning(cr)["status"] == "False")?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use berth_test_cluster::wait_for;
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
-use crate::objects::{mcp_server, parts, redis, virtual_mcp_server};
+use crate::objects::{condition, mcp_server, parts, redis, virtual_mcp_server};
 use crate::world::{BOUND, Namespace, World, trial};
 
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
@@ -18,11 +18,6 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         trial(world, "building::what_is_somebody_elses_is_not_touched", somebody_elses),
         trial(world, "building::what_is_toolhives_is_not_touched", toolhives),
     ]
-}
-
-fn condition(cr: &Value, kind: &str) -> Value {
-    let mut conditions = cr["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
 }
 
 fn built_and_gone(ns: &Namespace) -> Result<(), Failed> {

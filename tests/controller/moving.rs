@@ -8,7 +8,7 @@ use berth_test_cluster::wait_for;
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
-use crate::objects::{mcp_server, parts, redis};
+use crate::objects::{condition, mcp_server, parts, redis};
 use crate::world::{BOUND, Namespace, World, trial};
 
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
@@ -60,8 +60,7 @@ fn moved(ns: &Namespace) -> Result<(), Failed> {
 const PROXIES: &str = "app=mcpserver,toolhive-name=sample";
 
 fn elsewhere(cr: &Value) -> Value {
-    let mut conditions = cr["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.find(|condition| condition["type"] == "ManagedElsewhere").cloned().unwrap_or_default()
+    condition(cr, "ManagedElsewhere")
 }
 
 fn uid(object: &Value) -> Value {

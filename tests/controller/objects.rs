@@ -33,6 +33,12 @@ pub(crate) fn redis() -> Value {
     json!({"provider": "redis", "address": "redis.example:6379"})
 }
 
+/// A condition of a resource; null where it has none.
+pub(crate) fn condition(cr: &Value, kind: &str) -> Value {
+    let mut conditions = cr["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
+}
+
 /// What an MCPServer of this name has.
 pub(crate) fn parts(name: &str) -> [String; 6] {
     [

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use berth::controller::objects::{Facts, Plan, Reason, plan};
+use berth::controller::objects::{Plan, Reason};
 use berth::policy::CrKind;
 use serde_json::json;
 
-use crate::plans::{resource, settings};
+use crate::plans::{planned, resource};
 
 /// What ToolHive's definitions have, both versions together.
 const OF_TOOLHIVE: [(CrKind, &[&str]); 2] = [
@@ -86,8 +86,8 @@ fn documented(kind: CrKind) -> BTreeSet<String> {
 }
 
 fn is_known(kind: CrKind, field: &str) -> bool {
-    let plan = plan(&resource(kind, json!({ field: "x" })), kind, &settings(), &Facts { stamp: 1 });
-    !matches!(plan, Plan::Nothing { reason: Reason::UnsupportedField, message, .. } if message.contains("does not know this field"))
+    let planned = planned(&resource(kind, json!({ field: "x" })));
+    !matches!(planned, Plan::Nothing { reason: Reason::UnsupportedField, message, .. } if message.contains("does not know this field"))
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! An MCPServer's objects.
 
-use berth::controller::objects::{ObjectKind, spec_hash};
+use berth::controller::objects::{Facts, ObjectKind, spec_hash};
 use berth_proxy::config::RunConfig;
 use serde_json::{Value, json};
 
-use crate::plans::{built, container, deployment, env, find, mcp_server, stateful_set, warnings};
+use crate::plans::{
+    built, built_with, container, deployment, env, facts, find, mcp_server, settings, stateful_set, virtual_mcp_server,
+    warnings,
+};
 
 const STAMP: &str = "toolhive.stacklok.dev/mcpserver-generation";
 
@@ -104,6 +107,35 @@ fn conditions_tell_of_counts_that_got_past_the_webhook() {
     assert_eq!(active(json!({"replicas": 1})), []);
     assert_eq!(active(json!({})), []);
     assert_eq!(active(json!({"replicas": 2, "sessionStorage": redis()})), []);
+}
+
+#[test]
+fn a_count_that_nobody_asked_for_is_told_of_and_left_alone() {
+    let told = |cr: &Value, replicas: i64| {
+        let build = built_with(cr, &settings(), &Facts { replicas, ..facts() });
+        let deployment = find(&build, ObjectKind::Deployment, "foo");
+        assert_eq!(deployment["spec"].get("replicas"), cr["spec"].get("replicas"), "{replicas} run");
+        let storage = build.conditions.into_iter().find(|condition| condition.kind == "SessionStorageWarning").unwrap();
+        storage.active.then_some((storage.reason, storage.message))
+    };
+    let vmcp = virtual_mcp_server(json!({"config": {"name": "x"}}));
+    for cr in [mcp_server(json!({})), vmcp] {
+        for few in [0, 1] {
+            assert_eq!(told(&cr, few), None);
+        }
+        let (reason, message) = told(&cr, 2).expect("another replica knows nothing of a session");
+        assert_eq!(reason, "SessionStorageMissingForReplicas");
+        assert!(message.contains("scale") && message.contains("spec.sessionStorage.provider"), "{message}");
+        assert_eq!(told(&cr, 3), Some((reason, message)), "not told anew for each step of an autoscaler");
+    }
+    assert_eq!(told(&mcp_server(json!({"sessionStorage": redis()})), 3), None);
+    assert_eq!(told(&mcp_server(json!({"replicas": 1})), 3), None, "it is about to be set back");
+
+    let warned = |fields: Value, backends: i64| {
+        built_with(&mcp_server(fields), &settings(), &Facts { backends, ..facts() }).warnings.len()
+    };
+    assert_eq!((warned(json!({}), 1), warned(json!({}), 2)), (0, 1));
+    assert_eq!((warned(json!({"sessionStorage": redis()}), 2), warned(json!({"backendReplicas": 1}), 2)), (0, 0));
 }
 
 #[test]

@@ -37,12 +37,20 @@ pub(crate) fn kind_of(cr: &Value) -> CrKind {
     CrKind::from_kind(cr["kind"].as_str().unwrap()).unwrap()
 }
 
+pub(crate) fn facts() -> Facts {
+    Facts { stamp: 7, ..Facts::default() }
+}
+
 pub(crate) fn planned(cr: &Value) -> Plan {
-    plan(cr, kind_of(cr), &settings(), &Facts { stamp: 7 })
+    plan(cr, kind_of(cr), &settings(), &facts())
 }
 
 pub(crate) fn built(cr: &Value) -> Build {
-    match planned(cr) {
+    built_with(cr, &settings(), &facts())
+}
+
+pub(crate) fn built_with(cr: &Value, settings: &Settings, facts: &Facts) -> Build {
+    match plan(cr, kind_of(cr), settings, facts) {
         Plan::Build(build) => build,
         Plan::Nothing { reason, message, .. } => panic!("{reason}: {message}"),
     }

@@ -107,7 +107,7 @@ proptest! {
 
     #[test]
     fn no_resource_panics_and_the_same_one_gives_the_same((kind, cr) in any_resource(), stamp: i64) {
-        let facts = Facts { stamp };
+        let facts = Facts { stamp, ..Facts::default() };
         let first = plan(&cr, kind, &settings(), &facts);
         prop_assert_eq!(&first, &plan(&cr, kind, &settings(), &facts));
         prop_assert_eq!(spec_hash(&cr).len(), 32);
@@ -120,7 +120,7 @@ proptest! {
 proptest! {
     #[test]
     fn nothing_displaces_what_is_berths(cr in usable_resource(), stamp in 0..99_i64) {
-        let Plan::Build(build) = plan(&cr, CrKind::McpServer, &settings(), &Facts { stamp }) else { panic!("refused: {cr}") };
+        let Plan::Build(build) = plan(&cr, CrKind::McpServer, &settings(), &Facts { stamp, ..Facts::default() }) else { panic!("refused: {cr}") };
         prop_assert_eq!(build.objects.len(), 6);
         for object in &build.objects {
             let metadata = &object.json["metadata"];

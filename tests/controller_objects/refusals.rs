@@ -184,12 +184,8 @@ fn what_is_no_resource_is_told() {
     for cr in
         [json!(null), json!([]), json!({"metadata": {"name": "x"}, "spec": 5}), json!({"metadata": [], "spec": {}})]
     {
-        let plan = berth::controller::objects::plan(
-            &cr,
-            CrKind::McpServer,
-            &crate::plans::settings(),
-            &berth::controller::objects::Facts { stamp: 1 },
-        );
+        let plan =
+            berth::controller::objects::plan(&cr, CrKind::McpServer, &crate::plans::settings(), &crate::plans::facts());
         assert!(matches!(plan, Plan::Nothing { reason: Reason::InvalidSpec, .. }), "{cr}");
     }
     let mut nameless = resource(CrKind::McpServer, json!({"image": "x", "transport": "sse"}));

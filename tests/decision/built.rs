@@ -21,7 +21,9 @@ fn workloads(kind: CrKind, cr: &Value, stamp: i64) -> Vec<Value> {
         cluster_domain: "cluster.local".into(),
         default_storage: None,
     };
-    let Plan::Build(build) = plan(cr, kind, &settings, &Facts { stamp }) else { panic!("refused: {cr}") };
+    let Plan::Build(build) = plan(cr, kind, &settings, &Facts { stamp, ..Facts::default() }) else {
+        panic!("refused: {cr}")
+    };
     let workloads = build
         .objects
         .into_iter()

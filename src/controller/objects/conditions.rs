@@ -1,5 +1,6 @@
 //! Conditions for resources that got past the webhook.
 
+use super::Facts;
 use crate::policy::{CodeWord, CrKind, ScalingPolicy, Transport};
 
 /// A condition besides `Ready`, without its times.
@@ -16,38 +17,39 @@ pub struct Condition {
 }
 
 /// Every condition that applies to the kind. The types and the reasons are ToolHive's.
-pub(super) fn of(kind: CrKind, policy: &ScalingPolicy) -> Vec<Condition> {
-    let storage = session_storage(policy);
+pub(super) fn of(kind: CrKind, policy: &ScalingPolicy, facts: &Facts) -> Vec<Condition> {
+    let storage = session_storage(policy, facts);
     match kind {
         CrKind::McpServer => vec![storage, stdio(policy)],
         CrKind::VirtualMcpServer => vec![storage],
     }
 }
 
-/// The count that is built of the one that was asked for.
+/// The count that is built of the one that was asked for. One that nobody asked for is another's to decide.
 pub(super) fn safe_replicas(policy: &ScalingPolicy) -> Option<u32> {
     match policy.replicas {
-        Some(replicas) if lacks_storage(policy) => Some(replicas.min(1)),
+        Some(replicas) if !policy.storage.is_shared() => Some(replicas.min(1)),
         replicas => replicas,
     }
 }
 
-fn lacks_storage(policy: &ScalingPolicy) -> bool {
-    policy.replicas.is_some_and(|replicas| replicas > 1) && !policy.storage.is_shared()
-}
-
-fn session_storage(policy: &ScalingPolicy) -> Condition {
-    let (active, reason, message) = if lacks_storage(policy) {
-        let asked = policy.replicas.unwrap_or_default();
-        let message = format!(
+fn session_storage(policy: &ScalingPolicy, facts: &Facts) -> Condition {
+    let missing = |message: String| (true, CodeWord::SessionStorageMissingForReplicas.as_str(), message);
+    let (active, reason, message) = match policy.replicas {
+        _ if policy.storage.is_shared() => {
+            (false, "SessionStorageConfigured", "sessions are kept in Redis".to_owned())
+        }
+        Some(asked) if asked > 1 => missing(format!(
             "spec.replicas is {asked}, and sessions are kept in memory, where other replicas cannot find them: 1 replica \
              is built; set spec.sessionStorage.provider to redis, or spec.replicas to 1 or 0"
-        );
-        (true, CodeWord::SessionStorageMissingForReplicas.as_str(), message)
-    } else if policy.storage.is_shared() {
-        (false, "SessionStorageConfigured", "sessions are kept in Redis".to_owned())
-    } else {
-        (false, "SessionStorageWarningNotApplicable", "spec.replicas is not more than 1".to_owned())
+        )),
+        // Without the number, which an autoscaler changes: each would be another message, and another Event.
+        None if facts.replicas > 1 => missing(
+            "it is scaled to more than 1 replica, and sessions are kept in memory, where other replicas cannot find them; \
+             set spec.sessionStorage.provider to redis, or scale it to 1 or 0"
+                .to_owned(),
+        ),
+        _ => (false, "SessionStorageWarningNotApplicable", "spec.replicas is not more than 1".to_owned()),
     };
     Condition { kind: "SessionStorageWarning", active, reason, message }
 }

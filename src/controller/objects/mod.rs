@@ -43,10 +43,14 @@ pub struct Settings {
 }
 
 /// What is known besides the custom resource itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// The stamp that the templates of an `MCPServer` carry.
     pub stamp: i64,
+    /// The count of its Deployment as it is now, which counts where the resource names none; 0 without a Deployment.
+    pub replicas: i64,
+    /// The same of its StatefulSet.
+    pub backends: i64,
 }
 
 /// What becomes of one custom resource.
@@ -147,7 +151,7 @@ pub fn plan(cr: &Value, kind: CrKind, settings: &Settings, facts: &Facts) -> Pla
         Ok(resource) => resource,
         Err(Refusal { reason, message }) => return Plan::Nothing { reason, message, conditions: Vec::new() },
     };
-    let conditions = conditions::of(kind, &resource.policy);
+    let conditions = conditions::of(kind, &resource.policy, facts);
     match build(&resource, settings, facts) {
         Ok(built) => Plan::Build(Build { conditions, ..built }),
         Err(Refusal { reason, message }) => Plan::Nothing { reason, message, conditions },
