@@ -48,6 +48,8 @@ pub const DEFAULT_IMAGE: &str = "berth.dev/default-image";
 /// The controller's memory of what it applied, as a hash, on everything that it builds.
 pub const APPLIED: &str = "berth.dev/applied";
 
+/// On the pods of an MCPServer's proxy, which default session storage they were made for, as a hash.
+pub const DEFAULT_STORAGE: &str = "berth.dev/default-session-storage";
 /// On the pods of a VirtualMCPServer, what their configuration was when they were made.
 pub const CONFIG_CHECKSUM: &str = "berth.dev/config-checksum";
 

@@ -1,6 +1,7 @@
 //! An MCPServer's objects.
 
-use berth::controller::objects::{Facts, ObjectKind, spec_hash};
+use berth::controller::objects::{Facts, ObjectKind, Settings, spec_hash};
+use berth::policy::{Address, RedisStorage};
 use berth_proxy::config::RunConfig;
 use serde_json::{Value, json};
 
@@ -136,6 +137,30 @@ fn a_count_that_nobody_asked_for_is_told_of_and_left_alone() {
     };
     assert_eq!((warned(json!({}), 1), warned(json!({}), 2)), (0, 1));
     assert_eq!((warned(json!({"sessionStorage": redis()}), 2), warned(json!({"backendReplicas": 1}), 2)), (0, 0));
+}
+
+#[test]
+fn another_default_store_reaches_the_proxies_that_use_it() {
+    let with = |cr: &Value, address: Option<&str>| {
+        let address =
+            address.map(|address| RedisStorage { address: Address::parse(address).ok(), ..RedisStorage::default() });
+        let build = built_with(cr, &Settings { default_storage: address, ..settings() }, &facts());
+        let workloads = build.objects.iter().filter(|object| object.json["spec"]["template"].is_object());
+        workloads.map(|object| object.json["spec"]["template"].clone()).collect::<Vec<_>>()
+    };
+    // A proxy reads of its store once, when it starts.
+    let plain = mcp_server(json!({}));
+    let (none, first, second) = (with(&plain, None), with(&plain, Some("a:6379")), with(&plain, Some("b:6379")));
+    let [server, proxy] = [0, 1];
+    assert!(none[proxy] != first[proxy] && first[proxy] != second[proxy], "{first:?}");
+    assert_eq!(first, with(&plain, Some("a:6379")));
+    assert!(none[server] == first[server] && first[server] == second[server], "it has no part in it: {first:?}");
+    let vmcp = virtual_mcp_server(json!({"config": {"name": "x"}}));
+    assert_ne!(with(&vmcp, Some("a:6379")), with(&vmcp, Some("b:6379")));
+    for own in [json!({"provider": "memory"}), redis()] {
+        let own = mcp_server(json!({ "sessionStorage": own }));
+        assert_eq!(with(&own, None), with(&own, Some("a:6379")), "{own}");
+    }
 }
 
 #[test]

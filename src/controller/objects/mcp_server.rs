@@ -13,7 +13,7 @@ use super::services::{self, FRONT_PORT, SERVER_PORT};
 use super::{Facts, Object, ObjectKind, Settings, Warning, conditions, names};
 use crate::admission::generation_entry;
 use crate::policy::Transport;
-use crate::policy::names::{STAMP, TOOLHIVE_CONTAINER};
+use crate::policy::names::{DEFAULT_STORAGE, STAMP, TOOLHIVE_CONTAINER};
 
 /// Container of the server itself.
 const SERVER_CONTAINER: &str = "mcp";
@@ -198,7 +198,9 @@ fn proxy(
     let pull_secrets = pod_template::pull_secrets(&overrides)?;
     set(&mut pod, "imagePullSecrets", (!pull_secrets.is_empty()).then_some(Value::Array(pull_secrets)));
 
-    let own = Own { labels: &labels, annotations: stamp(facts), grace_period };
+    let mut annotations = stamp(facts);
+    annotations.extend(default_storage(resource));
+    let own = Own { labels: &labels, annotations, grace_period };
     let mut spec = json!({
         "selector": {"matchLabels": metadata::map(&labels)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
@@ -232,6 +234,16 @@ fn volumes(resource: &Resource<'_>) -> Result<(Vec<Value>, Vec<Value>), Refusal>
 
 fn stamp(facts: &Facts) -> Map<String, Value> {
     Map::from_iter([(STAMP.to_owned(), json!(facts.stamp.to_string()))])
+}
+
+/// The store that stands in where the resource names none. A proxy reads of its store once, when it starts, and no spec
+/// changes with this one: without it, pods of one server would keep their sessions in different stores.
+fn default_storage(resource: &Resource<'_>) -> Option<(String, Value)> {
+    let stands_in = resource.spec.get("sessionStorage").is_none();
+    let redis = resource.policy.storage.redis().filter(|_| stands_in)?;
+    let address = redis.address.as_ref().map(ToString::to_string);
+    let digest = names::digest(&json!({"address": address, "db": redis.db, "keyPrefix": redis.key_prefix}));
+    Some((DEFAULT_STORAGE.to_owned(), digest.into()))
 }
 
 /// Seconds of the lame-duck pause and of draining after it: together less than the grace period, so that the proxy ends
