@@ -6,6 +6,7 @@ use std::time::Duration;
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
+use crate::injector::{ANNOTATION, Injector, MIRROR, SIDECAR};
 use crate::objects::{mcp_server, parts, redis};
 use crate::world::{Namespace, World, trial};
 
@@ -13,6 +14,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![
         trial(world, "drift::an_edit_by_hand_is_set_back_once_and_others_fields_stay", edited),
         trial(world, "drift::a_port_changed_by_hand_is_set_back", renumbered),
+        trial(world, "drift::what_another_webhook_injects_stays_without_a_fight", injected),
         trial(world, "drift::what_is_settled_costs_not_one_write", settled),
     ]
 }
@@ -20,7 +22,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
 fn edited(ns: &Namespace) -> Result<(), Failed> {
     ns.build(&mcp_server("foo", json!({"replicas": 2, "sessionStorage": redis()})))?;
     let before: Vec<_> = parts("foo").iter().map(|part| ns.get(part)).collect::<Result<_, _>>()?;
-    // Somebody else's: another webhook's sidecar, an annotation, a label.
+    // Somebody else's annotations, and a label.
     let theirs = json!({
         "metadata": {"annotations": {"example.com/note": "mine"}, "labels": {"team": "a"}},
         "spec": {"template": {"metadata": {"annotations": {"sidecar": "yes"}}}},
@@ -70,6 +72,53 @@ fn renumbered(ns: &Namespace) -> Result<(), Failed> {
         let ports = live["spec"]["ports"].as_array().cloned().unwrap_or_default();
         ports.iter().filter(|port| port["name"] == before[0]["name"]).map(|port| &port["port"]).eq([&json!(9000)])
     })?;
+    Ok(())
+}
+
+/// The injected container, which all of a workload's templates have besides Berth's own with its mirrored image.
+fn assert_injected(ns: &Namespace, what: &str, own: &str) -> Result<(), Failed> {
+    let template = ns.get(what)?["spec"]["template"].clone();
+    assert_eq!(template["metadata"]["annotations"][ANNOTATION], "yes", "{what}: {template}");
+    let containers = template["spec"]["containers"].as_array().cloned().unwrap_or_default();
+    assert_eq!(containers.len(), 2, "{what}: {template}");
+    assert_eq!(containers[0]["image"], format!("{MIRROR}{own}"), "{what}: {template}");
+    assert_eq!(containers[1]["name"], SIDECAR, "{what}: {template}");
+    assert_eq!(containers[1]["env"], json!([{"name": "OF", "value": "mesh"}]), "{what}: {template}");
+    Ok(())
+}
+
+fn injected(ns: &Namespace) -> Result<(), Failed> {
+    let injector = Injector::start(&ns.kubectl, &ns.name)?;
+    ns.build(&mcp_server("foo", json!({"replicas": 2, "sessionStorage": redis()})))?;
+    let image = ns.get("Deployment/foo")?["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    let proxy = image.as_str().and_then(|image| image.strip_prefix(MIRROR)).ok_or("the injector was not called")?;
+    assert_injected(ns, "Deployment/foo", proxy)?;
+    assert_injected(ns, "StatefulSet/foo", "example:1")?;
+
+    // Everything is looked at each second.
+    let audit = ns.audit();
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(audit.writes_in(&ns.name), Vec::<String>::new(), "what was injected is no drift");
+
+    // A change of the resource is carried out once, and leaves it.
+    ns.edit("MCPServer/foo", &json!({"spec": {"image": "example:2"}}))?;
+    ns.settled("foo")?;
+    let writes = audit.object_writes_in(&ns.name);
+    let of = |what: &str| writes.iter().filter(|write| write.starts_with(what)).count();
+    assert_eq!((of("patch deployments"), of("patch statefulsets"), writes.len()), (1, 1, 3), "{writes:?}");
+    assert_injected(ns, "Deployment/foo", proxy)?;
+    assert_injected(ns, "StatefulSet/foo", "example:2")?;
+
+    // So does one that the other webhook does not see any more: it is not Berth's to take away.
+    drop(injector);
+    ns.edit("MCPServer/foo", &json!({"spec": {"env": [{"name": "A", "value": "1"}]}}))?;
+    let changed = ns.wait("StatefulSet/foo", "has the variable", |live| {
+        live["spec"]["template"]["spec"]["containers"][0]["env"].to_string().contains("\"A\"")
+    })?;
+    let containers = &changed["spec"]["template"]["spec"]["containers"];
+    assert_eq!((&containers[0]["image"], &containers[1]["name"]), (&json!("example:2"), &json!(SIDECAR)), "{changed}");
+    assert_eq!(changed["spec"]["template"]["metadata"]["annotations"][ANNOTATION], "yes", "{changed}");
+    ns.settled("foo")?;
     Ok(())
 }
 

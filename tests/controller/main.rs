@@ -11,6 +11,7 @@ mod building;
 mod client;
 mod drift;
 mod generation;
+mod injector;
 mod moving;
 mod objects;
 mod replicas;
