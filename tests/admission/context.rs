@@ -81,7 +81,7 @@ pub(crate) fn install(cluster: &ControlPlane) -> Result<BerthOptions> {
     apply_crds(cluster, program)?;
     let installation = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhook-config");
     for file in ["namespace.yaml", "rbac.yaml"] {
-        cluster.kubectl().run(&["apply", "-f", &installation.join(file).display().to_string()])?.ok()?;
+        cluster.apply_file(&installation.join(file))?;
     }
     let mut options = BerthOptions::new(program);
     options.arguments.push("--log-format=json".to_owned());

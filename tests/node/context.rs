@@ -1,10 +1,10 @@
-//! What every trial gets: the node with Berth and two stores, and a namespace of its own.
+//! What every trial gets: a cluster with Berth and two stores, and a namespace of its own.
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use berth_test_cluster::{Error, Installation, Node, Result, VMCP_IMAGE};
+use berth_test_cluster::{Error, Installation, Result, Stage, VMCP_IMAGE};
 use libtest_mimic::{Failed, Trial};
 
 use crate::scene::Scene;
@@ -12,22 +12,22 @@ use crate::scene::Scene;
 /// The controller looks at everything again this often, so that what it would write again and again shows.
 const RESYNC: &str = "--controller-resync=10s";
 
-/// One node with Berth installed, shared by all trials.
+/// One cluster with Berth installed, shared by all trials: a node of its own, or one that is there already.
 #[derive(Default)]
 pub(crate) struct Context {
-    started: OnceLock<(Installation, Node)>,
+    started: OnceLock<(Installation, Stage)>,
 }
 
 impl Context {
-    /// Builds the programs, starts the node and installs everything; what the accessors give exists from here on.
+    /// Builds the programs, starts the cluster and installs everything; what the accessors give exists from here on.
     pub(crate) fn start(&self) -> Result<()> {
         build()?;
         let programs = Path::new(env!("CARGO_BIN_EXE_berth")).parent().expect("a directory");
-        let node = Node::start()?;
+        let stage = Stage::start(programs)?;
         let arguments = Self::values();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let installation = Installation::new(&node, programs, &arguments)?;
-        self.started.get_or_init(|| (installation, node));
+        let installation = Installation::new(&stage, programs, &arguments)?;
+        self.started.get_or_init(|| (installation, stage));
         Ok(())
     }
 
@@ -38,11 +38,11 @@ impl Context {
         vec!["--set-string".to_owned(), values]
     }
 
-    fn started(&self) -> &(Installation, Node) {
+    fn started(&self) -> &(Installation, Stage) {
         self.started.get().expect("started before the trials run")
     }
 
-    pub(crate) fn node(&self) -> &Node {
+    pub(crate) fn stage(&self) -> &Stage {
         &self.started().1
     }
 
@@ -62,6 +62,8 @@ fn build() -> Result<()> {
             "berth-proxy",
             "--package",
             "berth-example-mcp-server",
+            "--package",
+            "berth-test-cluster",
             "--bins",
         ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))

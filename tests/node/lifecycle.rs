@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,17 +26,21 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
 }
 
 /// Requests of Berth's account in the audit log from byte `start` on, by verb and resource; reads and its own Lease apart.
-pub(crate) fn requests(scene: &Scene<'_>, start: usize) -> Result<Vec<Value>> {
-    let log = scene.node().cluster().audit_log().ok_or_else(|| Error::new("a cluster of its own has an audit log"))?;
-    let text = fs::read(log).map_err(|error| Error::new(format!("{}: {error}", log.display())))?;
-    let lines = text.get(start..).unwrap_or_default().split(|&byte| byte == b'\n');
+pub(crate) fn requests(scene: &Scene<'_>, start: u64) -> Result<Vec<Value>> {
+    let (log, _) = scene.stage().audit_log()?;
+    let failed = |error: std::io::Error| Error::new(format!("{}: {error}", log.display()));
+    let mut log = fs::File::open(log).map_err(failed)?;
+    log.seek(SeekFrom::Start(start)).map_err(failed)?;
+    let mut text = Vec::new();
+    log.read_to_end(&mut text).map_err(failed)?;
+    let lines = text.split(|&byte| byte == b'\n');
     let events = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     Ok(events.filter(|event| event["user"]["username"] == BERTH).collect())
 }
 
-fn log_size(scene: &Scene<'_>) -> usize {
-    let log = scene.node().cluster().audit_log().and_then(|log| fs::metadata(log).ok());
-    log.and_then(|log| usize::try_from(log.len()).ok()).unwrap_or_default()
+fn log_size(scene: &Scene<'_>) -> Result<u64> {
+    let (log, _) = scene.stage().audit_log()?;
+    Ok(fs::metadata(log).map_err(|error| Error::new(format!("{}: {error}", log.display())))?.len())
 }
 
 fn writes(requests: &[Value]) -> Vec<String> {
@@ -67,12 +72,12 @@ fn no_drift(scene: &Scene<'_>) -> Result<(), Failed> {
         Ok((settled.count() == 50 && scene.list("deployments")?.len() == 50).then_some(()))
     })?;
     std::thread::sleep(Duration::from_secs(5));
-    let start = log_size(scene);
+    let start = log_size(scene)?;
     std::thread::sleep(SETTLED);
     assert_eq!(writes(&requests(scene, start)?), Vec::<String>::new());
 
     // What somebody else changes of it is set back once; what is somebody else's stays.
-    let start = log_size(scene);
+    let start = log_size(scene)?;
     let port = json!([{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 1234}]);
     let before = scene.get("service/mcp-s1-proxy")?["spec"]["ports"][0]["targetPort"].clone();
     scene.kubectl.run(&["annotate", "service/mcp-s1-proxy", "other=kept"])?.ok()?;

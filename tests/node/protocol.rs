@@ -49,7 +49,7 @@ fn packages(scene: &Scene<'_>) -> Result<Packages> {
     }
     let packages = Packages::ensure()?;
     let image = Image::of_program(IMAGE, packages.node()).file(packages.server(), "/srv/server.mjs");
-    scene.node().load(&image.entrypoint(&["/usr/bin/node", "/srv/server.mjs"]))?;
+    scene.stage().load(&image.entrypoint(&["/usr/bin/node", "/srv/server.mjs"]))?;
     Ok(loaded.insert(packages).clone())
 }
 

@@ -61,7 +61,8 @@ fn granted(scene: &Scene<'_>) -> Result<BTreeSet<Right>> {
 /// The same pairs, as the audit log of all trials so far has them; and what was refused.
 fn asked(scene: &Scene<'_>) -> Result<(BTreeSet<Right>, Vec<String>)> {
     let (mut all, mut refused) = (BTreeSet::new(), Vec::new());
-    for event in requests(scene, 0)? {
+    let (_, start) = scene.stage().audit_log()?;
+    for event in requests(scene, start)? {
         let object = &event["objectRef"];
         let Some(mut resource) = object["resource"].as_str().map(str::to_owned) else { continue };
         if let Some(part) = object["subresource"].as_str() {

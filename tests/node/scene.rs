@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use berth_test_cluster::{Error, Installation, Kubectl, MCP_SERVER_IMAGE, Node, Result, wait_for};
+use berth_test_cluster::{Error, Installation, Kubectl, MCP_SERVER_IMAGE, Result, Stage, wait_for};
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
@@ -32,13 +32,13 @@ pub(crate) struct Pod {
 
 impl<'a> Scene<'a> {
     pub(crate) fn new(ctx: &'a Context) -> Result<Self> {
-        let name = ctx.node().cluster().namespace()?;
-        let kubectl = ctx.node().kubectl().in_namespace(&name);
+        let name = ctx.stage().cluster().namespace()?;
+        let kubectl = ctx.stage().kubectl().in_namespace(&name);
         Ok(Self { name, kubectl, ctx })
     }
 
-    pub(crate) fn node(&self) -> &Node {
-        self.ctx.node()
+    pub(crate) fn stage(&self) -> &Stage {
+        self.ctx.stage()
     }
 
     /// Applies an object as a user does.
@@ -115,14 +115,7 @@ impl<'a> Scene<'a> {
 
     /// A port of loopback that leads to a Service, as clients of the cluster see it.
     pub(crate) fn service(&self, name: &str) -> Result<SocketAddr> {
-        let service = self.get(&format!("service/{name}"))?;
-        let address = format!(
-            "{}:{}",
-            service["spec"]["clusterIP"].as_str().unwrap_or_default(),
-            service["spec"]["ports"][0]["port"]
-        );
-        let address = address.parse().map_err(|error| Error::new(format!("{address} of {name}: {error}")))?;
-        self.node().forward(address)
+        self.stage().service(&self.kubectl, name)
     }
 
     /// A port of loopback that leads to a port of one pod.
@@ -130,7 +123,7 @@ impl<'a> Scene<'a> {
         let ip = self.get(&format!("pod/{pod}"))?["status"]["podIP"].clone();
         let address = format!("{}:{port}", ip.as_str().unwrap_or_default());
         let address = address.parse().map_err(|error| Error::new(format!("{address} of {pod}: {error}")))?;
-        self.node().forward(address)
+        self.stage().forward(address)
     }
 
     /// A client with a new session, through the Service.

@@ -120,7 +120,7 @@ fn one_proxy_and_one_pod(scene: &Scene<'_>) -> Result<(), Failed> {
 
 /// What `tests/run cluster --node` shows.
 fn sample(scene: &Scene<'_>) -> Result<(), Failed> {
-    let mut client = Client::connect(scene.node().sample()?)?;
+    let mut client = Client::connect(scene.stage().sample(&scene.name)?)?;
     let (one, two) = (client.whoami()?, client.whoami()?);
     assert!(one.pod.starts_with("sample-"), "{one:?}");
     assert_eq!((two.pod, two.calls), (one.pod, 2));

@@ -247,20 +247,6 @@ fn spawn(
     Process::start(dir, name, &options.program, arguments, &environment)
 }
 
-/// Applies the CRDs that `program` (berth) ships, and waits until the API server serves them.
-///
-/// # Errors
-/// When `berth crds` fails, or the API server refuses.
-pub fn apply_crds(cluster: &ControlPlane, program: &Path) -> Result<()> {
-    let mut command = Command::new(program);
-    command.arg("crds");
-    let manifest = run_to_end(command, "berth crds", "")?.ok()?;
-    cluster.kubectl().apply_yaml(&manifest)?.ok()?;
-    let wait = ["wait", "--for=condition=Established", "--timeout=30s", "-f", "-"];
-    cluster.kubectl().run_with_stdin(&wait, &manifest)?.ok()?;
-    Ok(())
-}
-
 /// The address at which the cluster reaches this machine.
 pub(crate) fn webhook_host() -> String {
     env::var("BERTH_TEST_WEBHOOK_HOST").ok().filter(|host| !host.is_empty()).unwrap_or_else(|| LOCAL.to_owned())

@@ -1,22 +1,30 @@
 //! etcd, kube-apiserver and kube-controller-manager on loopback; or a cluster that is there already.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process;
+use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use serde_json::json;
+
+use crate::caretaker::Caretaker;
 use crate::certificates::Authority;
 use crate::components::{Components, Site};
+use crate::kubectl::run_to_end;
 use crate::ports::free_ports;
 use crate::run_dir::RunDir;
 use crate::{Binaries, Error, Kubectl, Process, Result, wait_for};
 
 static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 
+/// The label of the namespaces of one run.
+const RUN: &str = "berth-test/run";
+/// Where the audit log of a cluster that is there is.
+const AUDIT_LOG: &str = "BERTH_TEST_AUDIT_LOG";
 const READY: Duration = Duration::from_secs(60);
 /// Another process may take a port between its choice and its use.
 const ATTEMPTS: usize = 3;
@@ -37,8 +45,8 @@ pub struct ControlPlane {
     server: String,
     ca_file: PathBuf,
     audit_log: Option<PathBuf>,
-    external: bool,
-    namespaces: Mutex<Vec<String>>,
+    run: String,
+    caretaker: Option<Caretaker>,
     processes: Vec<Process>,
     run_dir: RunDir,
 }
@@ -59,14 +67,17 @@ impl ControlPlane {
     /// # Errors
     /// As [`ControlPlane::start`].
     pub fn start_with(options: &ControlPlaneOptions, api_server: &[&str]) -> Result<Self> {
-        let binaries = Binaries::ensure()?;
-        let given = ["BERTH_TEST_KUBECONFIG", "KUBECONFIG"]
-            .into_iter()
-            .find_map(|name| env::var_os(name).filter(|value| !value.is_empty()).map(|value| (name, value)));
-        if let Some((variable, kubeconfig)) = given {
-            return Self::connect(&binaries, variable, Path::new(&kubeconfig));
+        match Self::given()? {
+            Some(cluster) => Ok(cluster),
+            None => Self::start_own_with(options, api_server),
         }
-        Self::launch_somewhere(&binaries, options, api_server)
+    }
+
+    /// The cluster of `BERTH_TEST_KUBECONFIG` or `KUBECONFIG`, where one is set.
+    pub(crate) fn given() -> Result<Option<Self>> {
+        let variables = ["BERTH_TEST_KUBECONFIG", "KUBECONFIG"].into_iter();
+        let mut given = variables.filter_map(|name| Some((name, variable(name)?)));
+        given.next().map(|(name, kubeconfig)| Self::connect(name, &kubeconfig)).transpose()
     }
 
     /// A control plane of its own, whatever cluster the others use: for what would disturb everybody in that one.
@@ -98,29 +109,48 @@ impl ControlPlane {
         outcome
     }
 
-    fn connect(binaries: &Binaries, variable: &str, kubeconfig: &Path) -> Result<Self> {
+    /// Connects to a cluster that is there already; `name` says who named the kubeconfig.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn connect(name: &str, kubeconfig: &OsStr) -> Result<Self> {
+        let program = Binaries::find().program("kubectl")?;
         let run_dir = RunDir::new()?;
-        let kubectl = Kubectl::new(binaries.program("kubectl")?, kubeconfig.to_owned(), run_dir.path().to_owned());
+        // Its context now: whoever switches to another one meanwhile does not move the tests there.
+        let pinned = run_dir.path().join("given.kubeconfig");
+        let mut view = Command::new(&program);
+        view.args(["config", "view", "--minify", "--raw", "--flatten"]).env("KUBECONFIG", kubeconfig);
+        let context = run_to_end(view, &format!("kubectl config view ({name}={})", kubeconfig.display()), "")?.ok()?;
+        fs::write(&pinned, context).map_err(Error::at("write", &pinned))?;
+        // Programs that a kubeconfig names for credentials look for theirs at home.
+        let home = env::var_os("HOME").map_or_else(|| run_dir.path().to_owned(), PathBuf::from);
+        let kubectl = Kubectl::new(program, pinned, home);
         let read = |field: &str| -> Result<String> {
-            let template = format!("go-template={{{{with index .clusters 0}}}}{{{{{field}}}}}{{{{end}}}}");
-            kubectl.run(&["config", "view", "--minify", "--raw", "--flatten", "-o", &template])?.ok()
+            let template = format!(
+                "go-template={{{{with index .clusters 0}}}}{{{{with {field}}}}}{{{{.}}}}{{{{end}}}}{{{{end}}}}"
+            );
+            kubectl.run(&["config", "view", "--raw", "-o", &template])?.ok()
         };
         let server = read(".cluster.server")?;
-        eprintln!("{variable} is set: the tests use the cluster at {server}, and change its webhooks and CRDs");
+        eprintln!("{name} is set: the tests use the cluster at {server}, change it, and leave it as it was at the end");
         let ca_file = run_dir.path().join("ca.crt");
         let ca = read("index .cluster \"certificate-authority-data\" | base64decode")?;
         fs::write(&ca_file, ca).map_err(Error::at("write", &ca_file))?;
         kubectl.run(&["get", "--raw", "/readyz"])?.ok()?;
-        Ok(Self {
-            kubectl,
-            server,
-            ca_file,
-            audit_log: None,
-            external: true,
-            namespaces: Mutex::default(),
-            processes: Vec::new(),
-            run_dir,
-        })
+        let audit_log = variable(AUDIT_LOG).map(PathBuf::from);
+        if let Some(log) = &audit_log {
+            fs::File::open(log).map_err(|cause| {
+                let log = log.display();
+                Error::new(format!(
+                    "cannot read {log}: {cause}; {AUDIT_LOG} is to name the cluster's audit log, or nothing"
+                ))
+            })?;
+        }
+        let caretaker = Some(Caretaker::start(run_dir.lock()?)?);
+        let (run, processes) = (new_run(), Vec::new());
+        let cluster = Self { kubectl, server, ca_file, audit_log, run, caretaker, processes, run_dir };
+        cluster.undo(&["delete", "namespace", "--timeout=180s", &format!("--selector={RUN}={}", cluster.run)])?;
+        Ok(cluster)
     }
 
     fn launch(binaries: &Binaries, options: &ControlPlaneOptions, more: &[&str]) -> Result<Self> {
@@ -206,14 +236,15 @@ impl ControlPlane {
         &self.ca_file
     }
 
-    /// The audit log, one JSON object a line, when it was asked for and the cluster is its own.
+    /// The audit log, one JSON object a line, when it was asked for; of a cluster that was there before, when
+    /// `BERTH_TEST_AUDIT_LOG` says where it is.
     pub fn audit_log(&self) -> Option<&Path> {
         self.audit_log.as_deref()
     }
 
-    /// Whether the cluster was there before, so that what a test leaves in it stays.
+    /// Whether the cluster was there before, and goes on.
     pub fn is_external(&self) -> bool {
-        self.external
+        self.caretaker.is_some()
     }
 
     /// A directory for the files of this run, logs among them; it goes with the control plane.
@@ -228,9 +259,42 @@ impl ControlPlane {
     pub fn namespace(&self) -> Result<String> {
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
         let name = format!("berth-test-{}-{number}", process::id());
-        self.kubectl.run(&["create", "namespace", &name])?.ok()?;
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
+        self.make_namespace(&name)?;
         Ok(name)
+    }
+
+    /// Makes a namespace of this name, which goes at the end.
+    pub(crate) fn make_namespace(&self, name: &str) -> Result<()> {
+        let labels = json!({RUN: self.run});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        self.kubectl.run_with_stdin(&["create", "-f", "-"], &namespace.to_string())?.ok()?;
+        Ok(())
+    }
+
+    /// Applies a file; what is in it goes at the end.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn apply_file(&self, file: &Path) -> Result<()> {
+        let file = file.display().to_string();
+        self.undo(&["delete", "--ignore-not-found", "--timeout=120s", "-f", &file])?;
+        self.kubectl.run(&["apply", "-f", &file])?.ok()?;
+        Ok(())
+    }
+
+    /// Has kubectl do this at the end, before what was asked for earlier, where the cluster goes on after the tests; also
+    /// when this process is killed. To be called before what it undoes is done.
+    ///
+    /// # Errors
+    /// When nobody is there to do it.
+    pub fn undo(&self, arguments: &[&str]) -> Result<()> {
+        let kubeconfig = self.kubeconfig().display().to_string();
+        self.undo_by(self.kubectl.program(), &[&["--kubeconfig", &kubeconfig], arguments].concat())
+    }
+
+    /// The same by another program.
+    pub(crate) fn undo_by(&self, program: &Path, arguments: &[&str]) -> Result<()> {
+        self.caretaker.as_ref().map_or(Ok(()), |caretaker| caretaker.at_the_end(program, arguments))
     }
 }
 
@@ -240,16 +304,18 @@ impl Drop for ControlPlane {
         for process in &mut self.processes {
             let _ = process.kill();
         }
-        if !self.external {
-            return;
-        }
-        let names = std::mem::take(self.namespaces.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if !names.is_empty() {
-            let mut arguments = vec!["delete", "namespace", "--ignore-not-found", "--wait=false"];
-            arguments.extend(names.iter().map(String::as_str));
-            let _ = self.kubectl.run(&arguments);
-        }
     }
+}
+
+/// What nobody else labels namespaces with, whichever machine the tests run on.
+fn new_run() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{}", process::id(), now.as_nanos())
+}
+
+/// A variable that is set to something.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// Programs that run, and how they are asked.
@@ -264,7 +330,6 @@ impl Launched {
     /// Gives the directory that they run in to the control plane, with which it goes.
     pub(crate) fn finish(self, ca_file: PathBuf, run_dir: RunDir) -> ControlPlane {
         let Self { kubectl, server, audit_log, processes } = self;
-        let namespaces = Mutex::default();
-        ControlPlane { kubectl, server, ca_file, audit_log, external: false, namespaces, processes, run_dir }
+        ControlPlane { kubectl, server, ca_file, audit_log, run: new_run(), caretaker: None, processes, run_dir }
     }
 }

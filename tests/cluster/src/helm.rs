@@ -42,6 +42,12 @@ impl Helm {
         Ok(Self { kubeconfig: Some(cluster.kubeconfig().to_owned()), ..Self::alone(cluster.dir())? })
     }
 
+    /// Has a command run at the end, where the cluster goes on after the tests.
+    pub(crate) fn undo(&self, cluster: &ControlPlane, arguments: &[&str]) -> Result<()> {
+        let kubeconfig = cluster.kubeconfig().display().to_string();
+        cluster.undo_by(&self.program, &[arguments, &["--kubeconfig", &kubeconfig]].concat())
+    }
+
     /// Runs a command to its end; a refusal is an [`Output`] like any other.
     ///
     /// # Errors

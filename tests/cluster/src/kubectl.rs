@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Error, Result, wait_for};
+use crate::{Error, Process, Result, wait_for};
 
 /// kubectl repeats some refused writes without end; no command of a test takes this long.
 const BOUND: Duration = Duration::from_secs(120);
@@ -99,6 +99,18 @@ impl Kubectl {
         }
         command.args(arguments);
         run_to_end(command, &format!("kubectl {}", arguments.join(" ")), stdin)
+    }
+
+    /// Starts a command that goes on, its output in `NAME.log` of `dir`.
+    pub(crate) fn start(&self, dir: &Path, name: &str, arguments: &[&str]) -> Result<Process> {
+        let kubeconfig = self.kubeconfig.display().to_string();
+        let mut all = vec!["--kubeconfig", &kubeconfig];
+        if let Some(namespace) = &self.namespace {
+            all.extend(["--namespace", namespace]);
+        }
+        all.extend(arguments);
+        let environment = [("HOME".to_owned(), self.home.display().to_string())];
+        Process::start(dir, name, &self.program, all, &environment)
     }
 
     /// `kubectl apply -f -` of a manifest.

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use berth_test_cluster::{
-    Berth, BerthOptions, Binaries, ControlPlane, ControlPlaneOptions, Error, Installation, Node, Result, apply_crds,
-    busybox_image, redis_image,
+    Berth, BerthOptions, Binaries, ControlPlane, ControlPlaneOptions, Error, Installation, Node, Result, Stage,
+    apply_crds, busybox_image, redis_image, relay,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,16 +15,19 @@ const USAGE: &str = "\
 Usage: berth-test-cluster up [--berth PROGRAM | --alone]
        berth-test-cluster up --node [--alone]
        berth-test-cluster build
+       berth-test-cluster relay
 
 up     starts a Kubernetes control plane on loopback (etcd, kube-apiserver,
        kube-controller-manager), applies Berth's CRDs, runs Berth and registers it, prints a line
        `export KUBECONFIG=…` when all is ready, and ends it at Ctrl-C
 build  builds the programs of the test cluster, unless that has been done
+relay  connects whoever asks for it, in a pod of a cluster that was there before
 
   --node            a whole node with pods, Services and DNS instead; Berth installed by its chart, two
                     Redis, and an MCPServer `sample`, whose endpoint is printed
   --berth PROGRAM   the berth to run; without it, the one beside this program
-  --alone           no Berth, the control plane only
+  --alone           no Berth, the control plane or node only; of a node, also the lines that let the suites
+                    run on it as on any cluster
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
         ["build"] => build(),
+        ["relay"] => relay(),
         ["up"] => beside("berth").and_then(|program| up(Some(program))),
         ["up", "--berth", program] => up(Some(PathBuf::from(program))),
         ["up", "--alone"] => up(None),
@@ -95,21 +99,29 @@ fn up(berth: Option<PathBuf>) -> Result<()> {
 fn node(alone: bool) -> Result<()> {
     eprintln!("starting a cluster of one node");
     let node = Node::start()?;
+    let mut lines = format!("export KUBECONFIG={}", node.kubectl().kubeconfig().display());
     if alone {
         node.load(&busybox_image()?)?;
         node.load(&redis_image()?)?;
-    } else {
+        // What the suites need to run on it, as on any cluster that is there.
+        lines.push_str(&format!("\nexport BERTH_TEST_LOAD_IMAGE='{}'", node.load_command()));
+        if let Some(log) = node.cluster().audit_log() {
+            lines.push_str(&format!("\nexport BERTH_TEST_AUDIT_LOG={}", log.display()));
+        }
+    }
+    let stage = Stage::from(node);
+    if !alone {
         let programs = beside("berth")?;
         let programs = programs.parent().unwrap_or(&programs);
         eprintln!("installing Berth and Redis");
-        Installation::new(&node, programs, &[])?;
-        let endpoint = node.sample()?;
+        Installation::new(&stage, programs, &[])?;
+        let endpoint = stage.sample("default")?;
         // Beside the line that scripts wait for, and before it.
         println!("the MCPServer sample answers MCP at http://{endpoint}/mcp");
     }
-    eprintln!("logs are in {}; Ctrl-C ends everything", node.cluster().dir().display());
-    eprintln!("a kubectl of the same version is {}", node.kubectl().program().display());
-    stay_until_signal(&format!("export KUBECONFIG={}", node.kubectl().kubeconfig().display()), None)
+    eprintln!("logs are in {}; Ctrl-C ends everything", stage.cluster().dir().display());
+    eprintln!("a kubectl of the same version is {}", stage.kubectl().program().display());
+    stay_until_signal(&lines, None)
 }
 
 /// Prints what a reader waits for, and stays until a signal asks for the end.

@@ -17,7 +17,7 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 pub struct RunDir {
     path: PathBuf,
     // The lock goes with the process, also when it is killed.
-    _owner: File,
+    owner: File,
 }
 
 impl RunDir {
@@ -41,12 +41,17 @@ impl RunDir {
         private_dir(&path)?;
         let owner = open(&path.join("owner"))?;
         owner.lock().map_err(Error::at("lock", &path))?;
-        Ok(Self { path, _owner: owner })
+        Ok(Self { path, owner })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The lock, for another process that needs the directory for longer.
+    pub(crate) fn lock(&self) -> Result<File> {
+        self.owner.try_clone().map_err(Error::at("lock", &self.path))
     }
 }
 

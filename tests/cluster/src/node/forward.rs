@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::namespace::Dialer;
 use crate::{Error, Result};
 
 const WAKE: Duration = Duration::from_secs(1);
 
-/// Passes connections on, each as one of the cluster's own network. Dropping it takes no more; those that are open go on.
+/// Passes connections on, each in a thread of its own. Dropping it takes no more; those that are open go on.
 #[derive(Debug)]
 pub(crate) struct Forward {
     address: SocketAddr,
@@ -21,21 +20,20 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    /// Listens on a free port for connections to `target`.
-    pub(crate) fn start(dialer: Dialer, target: SocketAddr) -> Result<Self> {
+    /// Listens on a free port for connections that `pass` leads on.
+    pub(crate) fn start(pass: impl Fn(TcpStream) + Send + Sync + 'static) -> Result<Self> {
         let failed = |cause: io::Error| Error::new(format!("cannot listen on loopback: {cause}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let ended = Arc::new(AtomicBool::new(false));
-        let (over, dialer) = (Arc::clone(&ended), Arc::new(dialer));
+        let (over, pass) = (Arc::clone(&ended), Arc::new(pass));
         let thread = thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if over.load(Ordering::Relaxed) {
                     return;
                 }
-                let dialer = Arc::clone(&dialer);
-                // A connection that is not taken is closed, as a port without a listener would.
-                thread::spawn(move || dialer.connect(target).map(|server| join(client, server)));
+                let pass = Arc::clone(&pass);
+                thread::spawn(move || pass(client));
             }
         });
         Ok(Self { address, ended, thread: Some(thread) })
@@ -56,7 +54,7 @@ impl Drop for Forward {
 }
 
 /// Copies both ways until both sides have ended.
-fn join(client: TcpStream, server: TcpStream) {
+pub(super) fn join(client: TcpStream, server: TcpStream) {
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let copy = |from: &TcpStream, to: &TcpStream| {

@@ -1,14 +1,15 @@
 //! Berth, stores and images on a node, as a user would have them.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Image, Node, busybox_image, redis_image, vmcp_image};
+use super::{Image, busybox_image, redis_image, vmcp_image};
 use crate::kubectl::run_to_end;
-use crate::{Error, Helm, Result, wait_for};
+use crate::traces::{CRDS, refuse_beside_berth};
+use crate::{Error, Helm, Kubectl, Result, Stage, wait_for};
 
 /// The image of `examples/mcp-server`.
 pub const MCP_SERVER_IMAGE: &str = "berth-test/mcp-server:1";
@@ -17,20 +18,19 @@ pub const VMCP_IMAGE: &str = "berth-test/vmcp:1";
 
 const ROLLOUT: Duration = Duration::from_secs(120);
 
+const SYSTEM: &str = "berth-system";
+const STORES_IN: &str = "berth-test-stores";
+
 /// Two stores: one that anybody may use, and one that asks for a password.
 const STORES: &str = r#"
 apiVersion: v1
-kind: Namespace
-metadata: {name: stores}
----
-apiVersion: v1
 kind: Service
-metadata: {name: redis, namespace: stores}
+metadata: {name: redis, namespace: berth-test-stores}
 spec: {selector: {app: redis}, ports: [{port: 6379}]}
 ---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: redis, namespace: stores}
+metadata: {name: redis, namespace: berth-test-stores}
 spec:
   selector: {matchLabels: {app: redis}}
   template:
@@ -42,12 +42,12 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: redis-locked, namespace: stores}
+metadata: {name: redis-locked, namespace: berth-test-stores}
 spec: {selector: {app: redis-locked}, ports: [{port: 6379}]}
 ---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: redis-locked, namespace: stores}
+metadata: {name: redis-locked, namespace: berth-test-stores}
 spec:
   selector: {matchLabels: {app: redis-locked}}
   template:
@@ -58,19 +58,21 @@ spec:
       - {name: redis, image: "berth-test/redis:1", args: [--requirepass, open-sesame], readinessProbe: {tcpSocket: {port: 6379}, periodSeconds: 1}}
 "#;
 
-/// What is installed on a node.
+/// What is installed on a cluster. The cluster loses it as it ends, or at the end of the tests.
 #[derive(Debug)]
 pub struct Installation {
     helm: Helm,
     programs: PathBuf,
     ca_file: PathBuf,
+    /// Whether the definitions are of the release; where others have brought them, they are left alone.
+    definitions: bool,
 }
 
 impl Installation {
     /// The stores' addresses.
-    pub const REDIS: &'static str = "redis.stores.svc.cluster.local:6379";
+    pub const REDIS: &'static str = "redis.berth-test-stores.svc.cluster.local:6379";
     /// The store that asks for [`Installation::PASSWORD`].
-    pub const LOCKED_REDIS: &'static str = "redis-locked.stores.svc.cluster.local:6379";
+    pub const LOCKED_REDIS: &'static str = "redis-locked.berth-test-stores.svc.cluster.local:6379";
     /// Its password.
     pub const PASSWORD: &'static str = "open-sesame";
 
@@ -78,10 +80,12 @@ impl Installation {
     /// chart in `berth-system` with these further arguments of Helm. Waits until all of it is ready.
     ///
     /// # Errors
-    /// When a program is missing, or anything is not ready in two minutes.
-    pub fn new(node: &Node, programs: &Path, arguments: &[&str]) -> Result<Self> {
-        let kubectl = node.kubectl();
-        node.load(&redis_image()?)?;
+    /// When there is a Berth already, a program is missing, or anything is not ready in two minutes.
+    pub fn new(stage: &Stage, programs: &Path, arguments: &[&str]) -> Result<Self> {
+        let (cluster, kubectl) = (stage.cluster(), stage.kubectl());
+        refuse_beside_berth(cluster)?;
+        stage.load(&redis_image()?)?;
+        cluster.make_namespace(STORES_IN)?;
         kubectl.apply_yaml(STORES)?.ok()?;
         let version = env!("CARGO_PKG_VERSION");
         for (name, program) in [
@@ -89,28 +93,36 @@ impl Installation {
             (format!("berth-proxy:{version}"), "berth-proxy"),
             (MCP_SERVER_IMAGE.to_owned(), "berth-example-mcp-server"),
         ] {
-            node.load(&Image::of_program(&name, &programs.join(program)))?;
+            stage.load(&Image::of_program(&name, &programs.join(program)))?;
         }
-        node.load(&busybox_image()?)?;
-        node.load(&vmcp_image()?)?;
+        stage.load(&busybox_image()?)?;
+        stage.load(&vmcp_image()?)?;
 
-        let certificates = node.cluster().dir().join("webhook-certificates");
+        let certificates = cluster.dir().join("webhook-certificates");
         let mut command = Command::new(programs.join("berth"));
         command.arg("certs").arg(&certificates);
         run_to_end(command, "berth certs", "")?.ok()?;
-        let in_system = kubectl.in_namespace("berth-system");
-        in_system.run(&["create", "namespace", "berth-system"])?.ok()?;
+        cluster.make_namespace(SYSTEM)?;
+        let in_system = kubectl.in_namespace(SYSTEM);
         let file = |kind: &str, name: &str| format!("--{kind}={}", certificates.join(name).display());
         let (certificate, key) = (file("cert", "tls.crt"), file("key", "tls.key"));
         in_system.run(&["create", "secret", "tls", "berth-webhook-tls", &certificate, &key])?.ok()?;
 
-        let installation = Self {
-            helm: Helm::in_cluster(node.cluster())?,
-            programs: programs.to_owned(),
-            ca_file: certificates.join("ca.crt"),
-        };
+        let helm = Helm::in_cluster(cluster)?;
+        let definitions =
+            kubectl.run(&[&["get", "--ignore-not-found", "-o", "name"], &CRDS[..]].concat())?.ok()?.is_empty();
+        if definitions {
+            // The chart keeps them, for the resources' sake.
+            cluster.undo(&[&["delete", "--ignore-not-found", "--timeout=120s"], &CRDS[..]].concat())?;
+        }
+        helm.undo(
+            cluster,
+            &["uninstall", "berth", "--namespace", SYSTEM, "--ignore-not-found", "--wait", "--timeout=120s"],
+        )?;
+        let ca_file = certificates.join("ca.crt");
+        let installation = Self { helm, programs: programs.to_owned(), ca_file, definitions };
         installation.helm("install", arguments)?;
-        for (namespace, deployment) in [("stores", "redis"), ("stores", "redis-locked"), ("berth-system", "berth")] {
+        for (namespace, deployment) in [(STORES_IN, "redis"), (STORES_IN, "redis-locked"), (SYSTEM, "berth")] {
             let kubectl = kubectl.in_namespace(namespace);
             let what = format!("deployment/{deployment}");
             let ready = wait_for(&format!("{what} rolled out"), ROLLOUT, || {
@@ -138,8 +150,11 @@ impl Installation {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/berth");
         let chart = fs::canonicalize(&chart).map_err(Error::at("find", &chart))?.display().to_string();
         let ca = format!("certificates.caBundle={}", self.ca_file.display());
-        let mut all = vec![verb, "berth", &chart, "--namespace", "berth-system", "--set-file", &ca];
+        let mut all = vec![verb, "berth", &chart, "--namespace", SYSTEM, "--set-file", &ca];
         all.extend(["--set", "certificates.existingSecret=berth-webhook-tls"]);
+        if !self.definitions {
+            all.extend(["--set", "crds.install=false"]);
+        }
         all.extend(arguments);
         self.helm.run(&all)?.ok()?;
         Ok(())
@@ -155,32 +170,42 @@ impl Installation {
 const SAMPLE: &str = r#"
 apiVersion: toolhive.stacklok.dev/v1beta1
 kind: MCPServer
-metadata: {name: sample, namespace: default, annotations: {berth.dev/class: berth}}
+metadata: {name: sample, annotations: {berth.dev/class: berth}}
 spec:
   image: berth-test/mcp-server:1
   transport: streamable-http
   replicas: 2
   backendReplicas: 2
-  sessionStorage: {provider: redis, address: "redis.stores.svc.cluster.local:6379"}
+  sessionStorage: {provider: redis, address: "redis.berth-test-stores.svc.cluster.local:6379"}
 "#;
 
-impl Node {
+impl Stage {
     /// Applies an `MCPServer` called `sample`, and gives the address of its endpoint on this machine's loopback.
     ///
     /// # Errors
     /// When it is not ready in two minutes.
-    pub fn sample(&self) -> Result<SocketAddr> {
-        let kubectl = self.kubectl().in_namespace("default");
+    pub fn sample(&self, namespace: &str) -> Result<SocketAddr> {
+        let kubectl = self.kubectl().in_namespace(namespace);
         kubectl.apply_yaml(SAMPLE)?.ok()?;
         wait_for("a sample that is ready", ROLLOUT, || {
             let sample = kubectl.get_json("mcpserver/sample")?;
             Ok((sample["status"]["phase"] == "Ready").then_some(()))
         })?;
-        let service = kubectl.get_json("service/mcp-sample-proxy")?;
-        let ip = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-        let address = format!("{ip}:{}", service["spec"]["ports"][0]["port"]);
-        let address =
-            address.parse().map_err(|cause| Error::new(format!("{address} of the sample's Service: {cause}")))?;
-        self.forward(address)
+        self.service(&kubectl, "mcp-sample-proxy")
+    }
+
+    /// A port of this machine's loopback that leads to a Service of the namespace that `kubectl` is in.
+    ///
+    /// # Errors
+    /// When there is no such Service.
+    pub fn service(&self, kubectl: &Kubectl, name: &str) -> Result<SocketAddr> {
+        let service = kubectl.get_json(&format!("service/{name}"))?;
+        let (ip, port) = (&service["spec"]["clusterIP"], &service["spec"]["ports"][0]["port"]);
+        let ip = ip.as_str().and_then(|ip| ip.parse::<IpAddr>().ok());
+        let port = port.as_u64().and_then(|port| u16::try_from(port).ok());
+        match ip.zip(port) {
+            Some(address) => self.forward(address.into()),
+            None => Err(Error::new(format!("the Service {name} has no address: {}", service["spec"]))),
+        }
     }
 }

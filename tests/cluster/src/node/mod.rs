@@ -15,7 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use self::forward::Forward;
+pub(crate) use self::forward::Forward;
+use self::forward::join;
 pub use self::image::Image;
 pub use self::images::{busybox_image, redis_image, vmcp_image};
 pub use self::installation::{Installation, MCP_SERVER_IMAGE, VMCP_IMAGE};
@@ -67,7 +68,7 @@ impl Node {
         let dir = run_dir.path();
         let namespace = Namespace::new(dir)?;
         let dialer = namespace.dialer()?;
-        let forward = Forward::start(namespace.dialer()?, SocketAddr::from((NODE, API_PORT)))?;
+        let forward = lead(namespace.dialer()?, SocketAddr::from((NODE, API_PORT)))?;
         let server = format!("https://{}", forward.address());
         let site = Site {
             enter: namespace.enter_network()?,
@@ -146,6 +147,11 @@ impl Node {
         load(&self.runtime, self.cluster.dir(), image)
     }
 
+    /// The command that loads an archive of an image, whose path is to be appended.
+    pub fn load_command(&self) -> String {
+        self.runtime.import_command()
+    }
+
     /// A connection from the node to an address of the cluster: of a pod or of a Service.
     ///
     /// # Errors
@@ -159,11 +165,19 @@ impl Node {
     /// # Errors
     /// When no port can be had.
     pub fn forward(&self, address: SocketAddr) -> Result<SocketAddr> {
-        let forward = Forward::start(self.namespace.dialer()?, address)?;
+        let forward = lead(self.namespace.dialer()?, address)?;
         let local = forward.address();
         self.forwards.lock().unwrap_or_else(PoisonError::into_inner).push(forward);
         Ok(local)
     }
+}
+
+/// A port of this machine's loopback that leads to an address in another network.
+fn lead(dialer: Dialer, target: SocketAddr) -> Result<Forward> {
+    Forward::start(move |client| {
+        // A connection that is not taken is closed, as a port without a listener would.
+        let _ = dialer.connect(target).map(|server| join(client, server));
+    })
 }
 
 fn load(runtime: &Runtime, dir: &Path, image: &Image) -> Result<()> {

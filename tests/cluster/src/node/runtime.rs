@@ -18,6 +18,9 @@ const PODS: &str = "10.244.0.0/16";
 /// What keeps the namespaces of a pod.
 pub(super) const PAUSE: &str = "berth-test/pause:1";
 
+/// Loads an archive where the kubelet looks for images.
+const IMPORT: [&str; 4] = ["--namespace", "k8s.io", "image", "import"];
+
 /// A running containerd, with files of its own.
 #[derive(Debug)]
 pub(super) struct Runtime {
@@ -58,9 +61,14 @@ impl Runtime {
         &self.socket
     }
 
+    /// The command line of [`Runtime::import`], without the archive.
+    pub(super) fn import_command(&self) -> String {
+        format!("{} --address {} {}", self.ctr.display(), self.socket.display(), IMPORT.join(" "))
+    }
+
     /// Loads an archive.
     pub(super) fn import(&self, archive: &Path) -> Result<()> {
-        let mut command = ctr_command(&self.ctr, &self.socket, &["--namespace", "k8s.io", "image", "import"]);
+        let mut command = ctr_command(&self.ctr, &self.socket, &IMPORT);
         command.arg(archive);
         run_to_end(command, "ctr image import", "")?.ok()?;
         Ok(())
