@@ -1,5 +1,6 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics`.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -77,13 +78,16 @@ fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>>
 }
 
 /// Why no new requests should come.
-fn unready(shared: &Shared) -> Option<&'static str> {
+fn unready(shared: &Shared) -> Option<Cow<'static, str>> {
     if shared.drain.stage() != Stage::Serving {
-        Some("draining")
+        Some("draining".into())
     } else if !shared.pods.is_known() {
-        Some("the pods are not known yet")
+        Some("the pods are not known yet".into())
     } else if shared.sessions.readiness() == Readiness::Starting {
-        Some("the session store was not reached yet")
+        Some(match shared.sessions.trouble() {
+            Some(why) => format!("the session store cannot be reached: {why}").into(),
+            None => "the session store was not reached yet".into(),
+        })
     } else {
         None
     }

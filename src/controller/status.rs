@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::decide::{Action, Outcome};
 use super::objects::{Condition, ObjectKind};
 use super::owned::{Snapshot, Workload};
-use crate::policy::CrKind;
+use crate::policy::{CrKind, derived};
 
 /// The condition that sums up the others.
 pub(super) const READY: &str = "Ready";
@@ -125,21 +125,26 @@ fn summary(known: &Known<'_>, front: Option<&Workload>, back: Option<&Workload>)
     if let Some(failure) = known.failure {
         return not_ready("Failed", APPLY_FAILED, failure);
     }
+    let name = known.cr.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let deployment = format!("deployment/{}", derived::deployment(name));
+    let stateful_set = format!("statefulset/{}", derived::stateful_set(name));
     let parts = match known.kind {
-        CrKind::McpServer => vec![("proxy", front), ("server", back)],
-        CrKind::VirtualMcpServer => vec![("server", front)],
+        CrKind::McpServer => vec![("proxy", deployment, front), ("server", stateful_set, back)],
+        CrKind::VirtualMcpServer => vec![("server", deployment, front)],
     };
     // VirtualMCPServer's phase has no such word.
     let stopped = if known.kind == CrKind::McpServer { "Stopped" } else { "Pending" };
-    for (what, part) in &parts {
+    for (what, _, part) in &parts {
         if part.is_some_and(|part| part.count == Some(0)) {
             return not_ready(stopped, "Stopped", &format!("the {what} is scaled to 0"));
         }
     }
     // Without numbers, which would be a write for each pod.
-    for (what, part) in &parts {
+    for (what, workload, part) in &parts {
         if part.is_none_or(|part| part.ready == 0) {
-            return not_ready("Pending", "NotReady", &format!("no pod of the {what} is ready"));
+            let message =
+                format!("no pod of the {what} is ready; kubectl logs {workload} and kubectl describe pod say why");
+            return not_ready("Pending", "NotReady", &message);
         }
     }
     Summary { phase: "Ready", ready: true, reason: READY, message: "every part has a pod that is ready".to_owned() }

@@ -1,19 +1,22 @@
 //! The store's password: where it is needed, and nowhere else.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use berth_test_cluster::{Installation, wait_for};
+use berth_test_cluster::{Error, Installation, http_get, wait_for};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::context::{Context, trial};
-use crate::scene::{BOUND, Scene, server};
+use crate::scene::{ADMIN_PORT, BOUND, Scene, server};
+
+const WRONG: &str = "close-sesame";
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![
         trial(ctx, "password::is_where_it_is_needed_and_nowhere_else", only_where_needed),
-        trial(ctx, "password::a_wrong_one_shows", wrong),
+        trial(ctx, "password::a_wrong_one_shows_and_is_mended", wrong),
     ]
 }
 
@@ -65,22 +68,62 @@ fn only_where_needed(scene: &Scene<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
+/// What somebody sees who has given a wrong password, from all sides; and how they mend it.
 fn wrong(scene: &Scene<'_>) -> Result<(), Failed> {
-    secret(scene, "close-sesame")?;
+    secret(scene, WRONG)?;
     scene.apply(&server("foo", &json!({"sessionStorage": locked_redis()})))?;
-    let mut log = String::new();
-    wait_for("a log that says what is wrong", BOUND, || {
-        let pods = scene.pods("ReplicaSet")?;
-        let Some(pod) = pods.keys().next() else { return Ok(None) };
-        log = scene.kubectl.run(&["logs", pod])?.stdout;
-        let said = log.to_lowercase();
-        Ok((said.contains("password") || said.contains("wrongpass")).then_some(()))
+    // All the rest is well.
+    scene.wait_for_pods("StatefulSet", 1)?;
+    let pod = wait_for("a proxy that runs", BOUND, || {
+        let pods =
+            scene.list("pods")?.into_iter().filter(|pod| pod["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet");
+        let running = pods.filter(|pod| !pod["status"]["containerStatuses"][0]["state"]["running"].is_null());
+        Ok(running.map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned()).next())
     })?;
-    assert!(!log.contains("close-sesame"), "{log}");
-    // It stays so.
-    std::thread::sleep(Duration::from_secs(3));
+    let admin = scene.pod_port(&pod, ADMIN_PORT)?;
+    let said = wait_for("a proxy that says why it is not ready", BOUND, || {
+        let answer = http_get(admin, "/readyz").ok();
+        Ok(answer.filter(|answer| answer.body.contains("password")))
+    })?;
+    assert_eq!(said.status, 503, "{said:?}");
+    let log = scene.kubectl.run(&["logs", &pod])?.ok()?;
+    let line =
+        log.lines().find(|line| line.contains("refuses the password")).ok_or_else(|| format!("no such line: {log}"))?;
+    assert!(line.contains("WARN") && line.contains("session store"), "{line}");
+    for (whose, text) in [("/readyz", said.body.as_str()), ("the log", line)] {
+        // What is wrong, and where it is put right.
+        let told =
+            ["refuses the password", "THV_SESSION_REDIS_PASSWORD", "Secret"].iter().all(|word| text.contains(word));
+        assert!(told && !text.contains(WRONG), "{whose}: {text}");
+    }
+
+    // It stays so, and is not restarted over it.
+    thread::sleep(Duration::from_secs(3));
     let pods = scene.pods("ReplicaSet")?;
+    assert_eq!(pods.len(), 1, "{pods:?}");
     assert!(pods.values().all(|pod| !pod.ready && pod.restarts == 0), "{pods:?}");
-    assert_ne!(scene.get("mcpserver/foo")?["status"]["phase"], "Ready");
+    let condition = ready(scene)?;
+    assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!("NotReady")), "{condition}");
+    let message = condition["message"].as_str().unwrap_or_default();
+    assert!(
+        message.contains("no pod of the proxy is ready") && message.contains("kubectl logs deployment/foo"),
+        "{message}"
+    );
+    assert_eq!(scene.get("mcpserver/foo")?["status"]["phase"], "Pending");
+    assert!(scene.connect("foo").is_err(), "nobody is served by a proxy that cannot pin");
+
+    // A container gets its variables when it starts.
+    scene.patch("secret/store", &json!({"stringData": {"password": Installation::PASSWORD}}))?;
+    scene.kubectl.run(&["rollout", "restart", "deployment", "foo"])?.ok()?;
+    scene.wait_for_pods("ReplicaSet", 1)?;
+    wait_for("a server that is ready", BOUND, || Ok((ready(scene)?["status"] == "True").then_some(())))?;
+    let mut client = scene.connect("foo")?;
+    assert_eq!((client.whoami()?.calls, client.whoami()?.calls), (1, 2));
     Ok(())
+}
+
+fn ready(scene: &Scene<'_>) -> Result<Value, Error> {
+    let conditions = scene.get("mcpserver/foo")?["status"]["conditions"].clone();
+    let found = conditions.as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    Ok(found.cloned().unwrap_or_default())
 }

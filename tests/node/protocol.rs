@@ -12,13 +12,12 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
 use crate::context::{Context, trial};
-use crate::scene::{BOUND, Scene, redis, server};
+use crate::scene::{ADMIN_PORT, BOUND, Scene, redis, server};
 
 /// The server on the official SDK, which speaks every revision of the protocol.
 const IMAGE: &str = "berth-test/mcp-sdk-server:1";
 const SERVERS: [&str; 3] = ["foo-0", "foo-1", "foo-2"];
 const PORT: u16 = 8080;
-const ADMIN_PORT: u16 = 9090;
 const CLIENTS: [(Sdk, Sequence); 4] = [
     (Sdk::Python, Sequence::Streamable),
     (Sdk::Python, Sequence::Sse),

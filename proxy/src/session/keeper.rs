@@ -3,7 +3,8 @@
 //! Each round is one look at the store (one command), and what little else there is to tell it. The cost in commands is
 //! budgeted: in steady use at most two a second, whatever the number of sessions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ const WRITE_BACK_BATCH: usize = 500;
 const WRITE_BACK_SLICE: Duration = Duration::from_millis(400);
 /// Expired pins that one script removes.
 const REAP_BATCH: usize = 1_000;
+/// Reasons that are logged of one outage.
+const TOLD: usize = 10;
 /// Waits between attempts to connect.
 const BACKOFF: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
@@ -44,6 +47,8 @@ pub(super) struct Shared {
     pub(super) gone: Gone,
     /// Whether the store was ever reached.
     pub(super) was_connected: AtomicBool,
+    /// Why it cannot be reached, as last seen.
+    pub(super) trouble: Mutex<Option<Arc<str>>>,
     /// How long an unused session lives.
     pub(super) ttl: Mutex<Duration>,
 }
@@ -93,6 +98,7 @@ impl Shared {
         };
         let mut last_seen = started;
         let mut failures = 0;
+        let mut told = HashSet::new();
         loop {
             let began = Instant::now();
             let mut worked = Ok(());
@@ -121,15 +127,20 @@ impl Shared {
                         last_seen = Instant::now();
                         tasks.reap_next = last_seen + self.interval() * 2;
                         failures = 0;
+                        told.clear();
+                        *self.trouble.lock() = None;
                         self.was_connected.store(true, Ordering::Release);
                         self.heard(poll, &mut tasks);
                         let _ = self.store.count().await;
                         worked = self.work(&mut tasks).await;
                     }
                     Err(why) => {
-                        if failures == 0 {
-                            tracing::warn!(why, "cannot reach the session store; sessions in the cache go on");
+                        let why: Arc<str> = why.into();
+                        // Each reason once: a store that is there again may ask for another password now.
+                        if told.len() < TOLD && told.insert(Arc::clone(&why)) {
+                            self.tell(&why);
                         }
+                        *self.trouble.lock() = Some(why);
                         let wait = BACKOFF.get(failures).or(BACKOFF.last()).copied().unwrap_or(ROUND);
                         failures += 1;
                         tokio::time::sleep(wait).await;
@@ -149,6 +160,14 @@ impl Shared {
             }
             // Rounds that were cut short earn less.
             tasks.credit = (tasks.credit + CREDIT * began.elapsed().as_secs_f64() / ROUND.as_secs_f64()).min(3.0);
+        }
+    }
+
+    fn tell(&self, why: &str) {
+        if self.was_connected.load(Ordering::Acquire) {
+            tracing::warn!(why, "cannot reach the session store; sessions in the cache go on");
+        } else {
+            tracing::warn!(why, "cannot reach the session store; this replica is not ready before it is");
         }
     }
 

@@ -107,6 +107,7 @@ impl Sessions {
             in_use: InUseTable::default(),
             gone: Gone::default(),
             was_connected: AtomicBool::new(false),
+            trouble: Mutex::default(),
             ttl: Mutex::new(ttl),
         };
         Self::new(&settings, Kept::Shared(shared))
@@ -281,6 +282,13 @@ impl Sessions {
             (false, true) => Readiness::Degraded,
             (_, false) => Readiness::Starting,
         }
+    }
+
+    /// Why the store cannot be reached, as last seen, and what to do about it where that is known; `None` while it is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        let Kept::Shared(shared) = &self.kept else { return None };
+        shared.trouble.lock().clone()
     }
 
     /// What happened so far.

@@ -3,7 +3,7 @@
 use berth_proxy::session::{Found, PinOutcome, Readiness};
 use berth_test_cluster::Redis;
 
-use crate::world::{BOUND, Replica, on_pod, settings, target};
+use crate::world::{BOUND, Replica, on_pod, settings, target, wait};
 
 fn works(replica: &Replica) {
     replica.ready();
@@ -67,6 +67,38 @@ fn a_password_of_the_default_user_and_a_database() {
     works(&a);
     b.ready();
     assert_eq!(b.settled("two"), Found::Unknown, "another database");
+}
+
+/// In words that say what to do, and never with the password.
+#[test]
+fn what_a_store_objects_to_is_told() {
+    let open = Redis::start().unwrap();
+    let locked = Redis::start_with(&["--requirepass", "secret"]).unwrap();
+    let cluster = Redis::start_cluster().unwrap();
+    cluster.command("CONFIG SET requirepass secret").unwrap();
+    let limited = Redis::start_with(&["--user", "default", "on", "nopass", "~*", "+@all", "-hmget"]).unwrap();
+    let to = |redis: &Redis, scheme: &str, path: &str| format!("{scheme}://{}{path}", redis.address());
+    let (wrong, none) = ("it refuses the password; correct THV_SESSION_REDIS_PASSWORD", "it asks for a password; give");
+    for (address, password, said) in [
+        (to(&locked, "redis", ""), Some("close-sesame"), wrong),
+        (to(&locked, "redis", "/3"), Some("close-sesame"), wrong),
+        (to(&locked, "redis", ""), None, none),
+        (to(&locked, "redis", "/3"), None, none),
+        (to(&cluster, "redis+cluster", ""), Some("close-sesame"), wrong),
+        (to(&cluster, "redis+cluster", ""), None, none),
+        (to(&open, "redis", ""), Some("close-sesame"), wrong),
+        (to(&open, "redis", "/99"), None, "it has no database of this number; name"),
+        (to(&limited, "redis", ""), None, "it forbids its user what is needed; allow"),
+        ("redis://127.0.0.1:1".to_owned(), None, "refused"),
+    ] {
+        let mut target = target(&address);
+        target.password = password.map(Into::into);
+        let replica = Replica::of(settings("web"), target);
+        wait("a reason", || replica.sessions.trouble().is_some());
+        let trouble = replica.sessions.trouble().unwrap();
+        assert!(trouble.contains(said) && !trouble.contains("close-sesame"), "{address} {password:?}: {trouble}");
+        assert_eq!(replica.sessions.readiness(), Readiness::Starting);
+    }
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
-use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult};
+use redis::{FromRedisValue, RedisError, RedisResult};
 
 use super::keys::Keys;
 use super::link::Connection;
-use super::upkeep::describe;
+use super::trouble::Trouble;
 use super::{TOMBSTONES, WRITE, scripts};
 use crate::address::Topology;
 use crate::session::clock::unix_millis;
@@ -59,14 +59,13 @@ pub enum InspectError {
 
 impl From<&RedisError> for InspectError {
     fn from(error: &RedisError) -> Self {
-        let text = describe(error);
-        match (error.kind(), error.code()) {
-            (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) | (ErrorKind::AuthenticationFailed, _) => {
-                Self::Unauthorised(text)
-            }
-            (ErrorKind::Parse | ErrorKind::RESP3NotSupported, _) => Self::NoRedis(text),
-            (_, Some(_)) => Self::Refused(text),
-            _ => Self::Unreachable(text),
+        let trouble = Trouble::of(error);
+        let text = trouble.to_string();
+        match trouble {
+            Trouble::WrongPassword | Trouble::NoPassword | Trouble::NoRight => Self::Unauthorised(text),
+            Trouble::NoDatabase | Trouble::Code(_) => Self::Refused(text),
+            Trouble::NoRedis(_) => Self::NoRedis(text),
+            Trouble::Silent(_) => Self::Unreachable(text),
         }
     }
 }

@@ -23,6 +23,7 @@ mod inspect;
 mod keys;
 mod link;
 mod scripts;
+mod trouble;
 mod upkeep;
 
 pub use inspect::{InspectError, Inspector, StoredSession};
@@ -33,6 +34,7 @@ pub(in crate::session) use upkeep::{Adopted, Poll};
 use epoch::{Judgement, State};
 use keys::Keys;
 use link::Pair;
+use trouble::Trouble;
 
 /// Until a look-up must have ended, so that a client hears within a second.
 const READ: Duration = Duration::from_millis(800);
@@ -56,6 +58,8 @@ pub(in crate::session) struct RedisStore {
     pods: RwLock<Arc<[PodId]>>,
     counts: RwLock<Arc<Counts>>,
     errors: AtomicU64,
+    /// What it answered to the last command that failed.
+    objection: Mutex<Option<String>>,
     bad_records: AtomicU64,
     /// Sessions whose records were ignored, as far as the log has them: each once.
     told: Mutex<HashSet<SessionKey>>,
@@ -106,6 +110,7 @@ impl RedisStore {
             pods: RwLock::new(Arc::new([])),
             counts: RwLock::default(),
             errors: AtomicU64::new(0),
+            objection: Mutex::default(),
             bad_records: AtomicU64::new(0),
             told: Mutex::default(),
             recount: AtomicBool::new(false),
@@ -174,6 +179,7 @@ impl RedisStore {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => {
                 tracing::debug!(error = %error, "a command to the session store failed");
+                *self.objection.lock() = Some(Trouble::of(&error).advice());
                 if is_of_the_link(&error) {
                     self.drop_link(link);
                 }

@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
 use super::epoch::{self, Judgement, State};
+use super::trouble::Trouble;
 use super::{Link, RawState, RedisStore, Unavailable, WRITE, saturate, scripts};
 use crate::address::Topology;
 use crate::pods::PodId;
@@ -49,20 +50,23 @@ impl RedisStore {
     /// Connects and looks at the state before anybody else uses the connection.
     pub(in crate::session) async fn connect(&self) -> Result<Poll, String> {
         let attempt = async {
-            let pair = self.target.connect().await.map_err(|error| describe(&error))?;
+            let pair = self.target.connect().await.map_err(|error| Trouble::of(&error).advice())?;
             let link = Arc::new(Link { pair, down: watch::Sender::new(false) });
             let id = match self.target.endpoints.topology {
                 // Its nodes have an id each; the counters alone tell there.
                 Topology::Cluster => None,
                 Topology::Single | Topology::Sentinel { .. } => {
-                    replication_id(link.pair.read.clone()).await.map_err(|error| describe(&error))?
+                    replication_id(link.pair.read.clone()).await.map_err(|error| Trouble::of(&error).advice())?
                 }
             };
             let another = {
                 let view = self.view.lock();
                 view.replication_id.is_some() && view.replication_id != id
             };
-            let poll = self.poll_on(&link, another).await.map_err(|Unavailable| "it does not answer".to_owned())?;
+            *self.objection.lock() = None;
+            let unanswered =
+                |Unavailable| self.objection.lock().take().unwrap_or_else(|| "it does not answer".to_owned());
+            let poll = self.poll_on(&link, another).await.map_err(unanswered)?;
             self.view.lock().replication_id = id;
             Ok::<_, String>((link, poll))
         };
@@ -260,14 +264,6 @@ fn random_epoch() -> Option<String> {
     let mut bytes = [0; 16];
     SystemRandom::new().fill(&mut bytes).ok()?;
     Some(format!("{:032x}", u128::from_be_bytes(bytes)))
-}
-
-/// The error without what a server may have repeated of a command.
-pub(super) fn describe(error: &redis::RedisError) -> String {
-    match error.code() {
-        Some(code) => format!("it answers {code}"),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]
