@@ -1,12 +1,12 @@
 //! The chart beside a real cert-manager: who issues the certificate, who publishes its CA, and what an upgrade leaves.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine;
-use berth_test_cluster::{Binaries, ControlPlane, ControlPlaneOptions, Helm, Kubectl, Process, wait_for};
+use berth_test_cluster::{Binaries, ControlPlane, ControlPlaneOptions, Helm, Kubectl, Process, module_files, wait_for};
 use serde_json::Value;
 
 use crate::support::{file, root};
@@ -27,12 +27,7 @@ const SHARED: [&str; 6] = [
 
 /// The definitions that cert-manager's module has, which are those of its chart.
 fn definitions() -> String {
-    let mut go = Command::new("go");
-    go.args(["mod", "download", "-json", "github.com/cert-manager/cert-manager"]);
-    let output = go.current_dir(root().join("tests/cluster/cert-manager")).env("GOWORK", "off").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let module: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let directory = Path::new(module["Dir"].as_str().unwrap()).join("deploy/crds");
+    let directory = module_files("cert-manager", "github.com/cert-manager/cert-manager").unwrap().join("deploy/crds");
     let mut all = String::new();
     for kind in ["certificates", "certificaterequests", "issuers", "clusterissuers", "orders", "challenges"] {
         let text = fs::read_to_string(directory.join(format!("crd-{kind}.yaml"))).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use berth_test_cluster::{Error, Installation, Result, Stage, VMCP_IMAGE};
 use libtest_mimic::{Failed, Trial};
@@ -16,6 +16,7 @@ const RESYNC: &str = "--controller-resync=10s";
 #[derive(Default)]
 pub(crate) struct Context {
     started: OnceLock<(Installation, Stage)>,
+    metrics: Mutex<bool>,
 }
 
 impl Context {
@@ -44,6 +45,16 @@ impl Context {
 
     pub(crate) fn stage(&self) -> &Stage {
         &self.started().1
+    }
+
+    /// Makes sure of numbers for autoscalers.
+    pub(crate) fn metrics(&self) -> Result<()> {
+        let mut started = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*started {
+            self.stage().start_metrics()?;
+            *started = true;
+        }
+        Ok(())
     }
 
     pub(crate) fn installation(&self) -> &Installation {

@@ -38,12 +38,12 @@ pub(crate) fn requests(scene: &Scene<'_>, start: u64) -> Result<Vec<Value>> {
     Ok(events.filter(|event| event["user"]["username"] == BERTH).collect())
 }
 
-fn log_size(scene: &Scene<'_>) -> Result<u64> {
+pub(crate) fn log_size(scene: &Scene<'_>) -> Result<u64> {
     let (log, _) = scene.stage().audit_log()?;
     Ok(fs::metadata(log).map_err(|error| Error::new(format!("{}: {error}", log.display())))?.len())
 }
 
-fn writes(requests: &[Value]) -> Vec<String> {
+pub(crate) fn writes(requests: &[Value]) -> Vec<String> {
     let writes = requests.iter().filter(|event| {
         let verb = event["verb"].as_str().unwrap_or_default();
         ["create", "update", "patch", "delete"].contains(&verb) && event["objectRef"]["resource"] != "leases"

@@ -42,6 +42,34 @@ fn calls_of_the_sdk(scene: &Scene<'_>, server: &str) -> Result<String, Failed> {
     })
 }
 
+/// Waits for the 404 of a session whose pod goes. Until then the pod itself answers, and then nobody: "later" is all that a
+/// proxy says. `meanwhile` runs after each answer.
+pub(crate) fn wait_for_the_end(
+    client: &mut Client,
+    pod: &str,
+    mut meanwhile: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let mut seen = Vec::new();
+    wait_for("404 for a session that is lost", BOUND, || {
+        let answer = client.ask()?;
+        meanwhile()?;
+        if answer.status == 200 {
+            // Not gone yet: its last answers are its own.
+            assert!(seen.is_empty(), "200 after {seen:?}");
+            assert_eq!(answer.message().unwrap()["result"]["structuredContent"]["server"], pod);
+            return Ok(None);
+        }
+        if answer.status == 503 {
+            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        }
+        seen.push(answer.status);
+        thread::sleep(Duration::from_millis(50));
+        Ok((answer.status == 404).then_some(()))
+    })?;
+    assert!(seen.iter().all(|status| [503, 404].contains(status)), "{seen:?}");
+    Ok(())
+}
+
 fn two_proxies_and_three_pods(scene: &Scene<'_>) -> Result<(), Failed> {
     scene.start("foo", &json!({"replicas": 2, "backendReplicas": 3, "sessionStorage": redis()}))?;
     assert!(scene.pods("StatefulSet")?.contains_key(&calls_of_the_sdk(scene, "foo")?));
@@ -68,23 +96,7 @@ fn two_proxies_and_three_pods(scene: &Scene<'_>) -> Result<(), Failed> {
     // The pod that holds it goes, and comes back without it: nobody else answers for it meanwhile.
     let uid = scene.pods("StatefulSet")?[&first.pod].uid.clone();
     scene.kubectl.run(&["delete", "pod", &first.pod, "--wait=false"])?.ok()?;
-    let mut seen = Vec::new();
-    wait_for("404 for a session that is lost", BOUND, || {
-        let answer = client.ask()?;
-        if answer.status == 200 {
-            // Not gone yet: its last answers are its own.
-            assert!(seen.is_empty(), "200 after {seen:?}");
-            assert_eq!(answer.message().unwrap()["result"]["structuredContent"]["server"], first.pod.as_str());
-            return Ok(None);
-        }
-        if answer.status == 503 {
-            assert!(answer.header("retry-after").is_some(), "{answer:?}");
-        }
-        seen.push(answer.status);
-        thread::sleep(Duration::from_millis(50));
-        Ok((answer.status == 404).then_some(()))
-    })?;
-    assert!(seen.iter().all(|status| [503, 404].contains(status)), "{seen:?}");
+    wait_for_the_end(&mut client, &first.pod, || Ok(()))?;
     let pods = scene.wait_for_pods("StatefulSet", 3)?;
     assert_ne!(pods[&first.pod].uid, uid);
     assert_eq!(client.ask()?.status, 404, "what was lost stays lost");

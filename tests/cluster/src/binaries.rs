@@ -7,7 +7,7 @@ use crate::go_module::GoModule;
 use crate::{Error, Result};
 
 /// Every program that a test can ask for is in one of these.
-const MODULES: [GoModule; 4] = [
+const MODULES: [GoModule; 5] = [
     GoModule {
         name: "kube",
         title: "Kubernetes v1.34.4",
@@ -66,6 +66,16 @@ const MODULES: [GoModule; 4] = [
             include_str!("../cert-manager/main.go"),
         ],
         version: "v1.18.2",
+    },
+    GoModule {
+        name: "metrics-server",
+        title: "metrics-server v0.8.0",
+        takes: "half a minute after Kubernetes, else three minutes",
+        package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
+        programs: &["metrics-server"],
+        variables: "sigs.k8s.io/metrics-server/pkg/version.gitVersion=v0.8.0",
+        sources: &[include_str!("../metrics-server/go.mod"), include_str!("../metrics-server/go.sum")],
+        version: "v0.8.0",
     },
 ];
 

@@ -17,6 +17,9 @@ const SERVICES: &str = "10.96.0.0/16";
 /// The first of them, which is the API server's own.
 const API_SERVICE: &str = "10.96.0.1";
 
+/// As what the API server asks those behind it on behalf of others.
+const FRONT_PROXY: &str = "front-proxy-client";
+
 /// Where the programs of a cluster run, and at which addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
@@ -118,9 +121,18 @@ impl<'a> Components<'a> {
         if *pods {
             let client = self.authority.client("kube-apiserver-kubelet-client", Some("system:masters"))?;
             let (certificate, key) = client.write(self.dir, "kubelet-client")?;
+            let (front, front_key) = self.authority.client(FRONT_PROXY, None)?.write(self.dir, FRONT_PROXY)?;
             arguments.extend([
                 file("kubelet-client-certificate", &certificate),
                 file("kubelet-client-key", &key),
+                // API servers behind it, of metrics above all, are told who asks.
+                file("proxy-client-cert-file", &front),
+                file("proxy-client-key-file", &front_key),
+                file("requestheader-client-ca-file", self.authority.file()),
+                format!("--requestheader-allowed-names={FRONT_PROXY}"),
+                "--requestheader-username-headers=X-Remote-User".to_owned(),
+                "--requestheader-group-headers=X-Remote-Group".to_owned(),
+                "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
                 // The node's name does not resolve.
                 "--kubelet-preferred-address-types=InternalIP".to_owned(),
             ]);

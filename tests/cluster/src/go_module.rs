@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use crate::kubectl::run_to_end;
 use crate::{Error, Result, wait_for};
 
 const BUILD_BOUND: Duration = Duration::from_secs(3600);
@@ -120,6 +123,21 @@ impl GoModule {
         eprintln!("built {title} in {} s", start.elapsed().as_secs());
         Ok(())
     }
+}
+
+/// The directory with the files of `package`, a module that the one in the directory `name` beside `src/` requires:
+/// downloaded once, and checked against that one's go.sum.
+///
+/// # Errors
+/// When Go is missing, or the download fails.
+pub fn module_files(name: &str, package: &str) -> Result<PathBuf> {
+    let mut go = Command::new("go");
+    go.args(["mod", "download", "-json", package]);
+    go.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).env("GOWORK", "off").env_remove("GOFLAGS");
+    let text = run_to_end(go, &format!("go mod download {package}"), "")?.ok()?;
+    let module: Value = serde_json::from_str(&text).map_err(|cause| Error::new(format!("{cause} in: {text}")))?;
+    let directory = module["Dir"].as_str().map(PathBuf::from);
+    directory.ok_or_else(|| Error::new(format!("go mod download {package} gave no directory: {text}")))
 }
 
 /// `berth-test` in the user's cache directory: outside the tree, so that cleaning keeps it.

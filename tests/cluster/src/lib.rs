@@ -57,7 +57,7 @@ pub use berth::{Berth, BerthOptions};
 pub use binaries::Binaries;
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};
-pub use go_module::cache;
+pub use go_module::{cache, module_files};
 pub use helm::Helm;
 pub use http::{HttpResponse, http_get};
 pub use kubectl::{Kubectl, Output};

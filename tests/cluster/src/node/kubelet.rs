@@ -40,10 +40,10 @@ pub(super) fn start_kubelet(
         "address": NODE,
         "authentication": {
             "anonymous": {"enabled": false},
-            "webhook": {"enabled": false},
+            "webhook": {"enabled": true},
             "x509": {"clientCAFile": components.authority().file()},
         },
-        "authorization": {"mode": "AlwaysAllow"},
+        "authorization": {"mode": "Webhook"},
         "cgroupDriver": "cgroupfs",
         // Or each node would end the pods of the others as strays.
         "cgroupRoot": cgroup,

@@ -6,6 +6,7 @@ mod image;
 mod images;
 mod installation;
 mod kubelet;
+mod metrics;
 mod namespace;
 mod runtime;
 
