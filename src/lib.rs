@@ -1,6 +1,7 @@
 //! Berth makes session-holding servers safe to scale on Kubernetes.
 
 pub mod admission;
+mod backoff;
 pub mod certs;
 pub mod cli;
 pub mod cluster;

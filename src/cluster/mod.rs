@@ -6,6 +6,7 @@ mod raw;
 mod resource;
 mod store;
 mod watch;
+pub(crate) mod watching;
 mod whole;
 
 use std::sync::{Arc, OnceLock};
@@ -41,6 +42,8 @@ pub struct Cluster {
 struct Shared {
     config: Config,
     client: Client,
+    /// For what repeats its requests itself, at its own pace.
+    watching: Client,
     /// Where requests run. Workers come and go with their own runtimes; connections to the API server stay on this one.
     runtime: Handle,
     store: Store,
@@ -78,9 +81,14 @@ impl Cluster {
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConfigError> {
         config.connect_timeout = Some(CONNECT);
+        // Counted from the question: an answer that a connection was kept for counts no time before it.
+        (config.read_timeout, config.reset_reader_on_write) = (Some(watching::SILENT), true);
+        let watching = without_retries(&config)?;
         let client = Client::try_from(config.clone()).map_err(|error| ConfigError(error.to_string()))?;
         let (runtime, store, followers) = (Handle::current(), Store::default(), OnceLock::new());
-        Ok(Self { shared: Arc::new(Shared { config, client, runtime, store, default_storage, metrics, followers }) })
+        Ok(Self {
+            shared: Arc::new(Shared { config, client, watching, runtime, store, default_storage, metrics, followers }),
+        })
     }
 
     /// What keeps the cache of a kind; run it for as long as the cache is to follow the cluster.
@@ -111,4 +119,11 @@ impl Cluster {
         let read = self.shared.runtime.spawn(read);
         read.await.unwrap_or_else(|error| Answer::Unreadable(format!("the read was given up: {error}")))
     }
+}
+
+/// The usual client repeats what was refused for being too much, in pauses that grow to minutes.
+fn without_retries(config: &Config) -> Result<Client, ConfigError> {
+    let mut config = config.clone();
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| ConfigError(error.to_string()))
 }

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::Shared;
 use super::resource::{Arriving, api_resource};
 use super::store::Copies;
+use super::watching::{self, Attempts};
 use crate::policy::CrKind;
 use crate::policy::names::{TOOLHIVE_GROUP, TOOLHIVE_VERSIONS};
 
@@ -19,10 +20,6 @@ use crate::policy::names::{TOOLHIVE_GROUP, TOOLHIVE_VERSIONS};
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// For the question which versions are served.
 const DISCOVERY: Duration = Duration::from_secs(10);
-/// Between attempts while the API server cannot be reached: first and longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// Objects in memory at once while a list comes in.
-const PAGE: u32 = 100;
 
 /// Keeps the cache of one kind.
 #[derive(Debug)]
@@ -41,19 +38,19 @@ impl Watch {
     /// A kind that is not installed has no objects, so its cache is complete; it is looked for again and again.
     pub async fn run(self, synced: impl FnOnce()) {
         let mut synced = Some(synced);
-        let mut backoff = Backoff::default();
+        let mut attempts = Attempts::new(self.kind.as_str());
         loop {
             match self.served_version().await {
                 Ok(Some(version)) => {
                     self.shared.store.set_version(self.kind, Some(version));
                     if self.shared.followers.get().is_some() {
-                        self.follow::<true>(version, &mut synced, &mut backoff).await;
+                        self.follow::<true>(version, &mut synced, &mut attempts).await;
                     } else {
-                        self.follow::<false>(version, &mut synced, &mut backoff).await;
+                        self.follow::<false>(version, &mut synced, &mut attempts).await;
                     }
                 }
                 Ok(None) => {
-                    backoff.reset();
+                    attempts.succeeded();
                     self.shared.store.set_version(self.kind, None);
                     self.replace(Copies::new());
                     if let Some(synced) = synced.take() {
@@ -65,7 +62,7 @@ impl Watch {
                     }
                     sleep(LOOK_AGAIN).await;
                 }
-                Err(error) => self.wait(&mut backoff, &error).await,
+                Err(reason) => attempts.failed_before(reason).await,
             }
         }
     }
@@ -74,7 +71,7 @@ impl Watch {
     async fn served_version(&self) -> Result<Option<&'static str>, String> {
         for version in TOOLHIVE_VERSIONS {
             let group_version = format!("{TOOLHIVE_GROUP}/{version}");
-            match timeout(DISCOVERY, self.shared.client.list_api_group_resources(&group_version)).await {
+            match timeout(DISCOVERY, self.shared.watching.list_api_group_resources(&group_version)).await {
                 Ok(Ok(list)) => {
                     if list.resources.iter().any(|resource| resource.name == self.kind.plural()) {
                         return Ok(Some(version));
@@ -93,12 +90,12 @@ impl Watch {
         &self,
         version: &'static str,
         synced: &mut Option<impl FnOnce()>,
-        backoff: &mut Backoff,
+        attempts: &mut Attempts,
     ) {
         let kind = self.kind.as_str();
         let resource = api_resource(self.kind, version);
-        let api: Api<Arriving<WHOLE>> = Api::all_with(self.shared.client.clone(), &resource);
-        let mut events = pin!(watcher(api, watcher::Config::default().page_size(PAGE)));
+        let api: Api<Arriving<WHOLE>> = Api::all_with(self.shared.watching.clone(), &resource);
+        let mut events = pin!(watcher(api, watching::config()));
         let mut listing = Copies::new();
         while let Some(event) = events.next().await {
             match event {
@@ -107,7 +104,7 @@ impl Watch {
                     listing.insert(arriving.key(), arriving.copy(self.read(&arriving)));
                 }
                 Ok(Event::InitDone) => {
-                    backoff.reset();
+                    attempts.succeeded();
                     self.replace(std::mem::take(&mut listing));
                     tracing::info!(kind, version, objects = self.shared.store.count(self.kind), "cache synced");
                     if let Some(synced) = synced.take() {
@@ -115,7 +112,7 @@ impl Watch {
                     }
                 }
                 Ok(Event::Apply(arriving)) => {
-                    backoff.reset();
+                    attempts.succeeded();
                     // One that cannot be read leaves no outdated reading behind: a review then asks the API server.
                     self.shared.store.insert(self.kind, arriving.key(), arriving.copy(self.read(&arriving)));
                     self.shared.tell(self.kind, arriving.key());
@@ -130,7 +127,7 @@ impl Watch {
                     tracing::info!(kind, version, "not served any more");
                     return;
                 }
-                Err(error) => self.wait(backoff, &error.to_string()).await,
+                Err(error) => attempts.failed(&error).await,
             }
         }
     }
@@ -156,36 +153,6 @@ impl Watch {
 
     fn count(&self) {
         self.shared.metrics.watched(self.kind, self.shared.store.count(self.kind));
-    }
-
-    /// The cache stays as it is meanwhile.
-    async fn wait(&self, backoff: &mut Backoff, error: &str) {
-        let pause = backoff.next();
-        // A closed watch is everyday life. One line for a lasting trouble, the rest for those who look for it.
-        if backoff.attempts == 3 {
-            tracing::warn!(kind = self.kind.as_str(), error, "the API server cannot be watched; trying again");
-        } else {
-            tracing::debug!(kind = self.kind.as_str(), error, "watch interrupted");
-        }
-        sleep(pause).await;
-    }
-}
-
-#[derive(Debug, Default)]
-struct Backoff {
-    attempts: u32,
-}
-
-impl Backoff {
-    fn next(&mut self) -> Duration {
-        let (first, longest) = BACKOFF;
-        let pause = first.saturating_mul(1 << self.attempts.min(10)).min(longest);
-        self.attempts = self.attempts.saturating_add(1);
-        pause
-    }
-
-    fn reset(&mut self) {
-        self.attempts = 0;
     }
 }
 

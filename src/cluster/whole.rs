@@ -7,7 +7,7 @@ use kube::{Api, Client, Error};
 use tokio::sync::mpsc;
 
 use super::resource::{Arriving, api_resource};
-use super::{Cluster, ConfigError, Shared};
+use super::{Cluster, ConfigError, Shared, without_retries};
 use crate::policy::CrKind;
 
 /// Names a custom resource.
@@ -52,9 +52,7 @@ impl Cluster {
     /// # Errors
     /// When its certificates or addresses cannot be used.
     pub(crate) fn client(&self) -> Result<Client, ConfigError> {
-        let mut config = self.shared.config.clone();
-        config.default_retry = false;
-        Client::try_from(config).map_err(|error| ConfigError(error.to_string()))
+        without_retries(&self.shared.config)
     }
 
     /// All custom resources that are known.

@@ -12,9 +12,9 @@ use kube::{Api, Client, Error};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::backoff::jitter;
 use super::lease::{LEASE, Observer, RETRY, Record, WRITES};
 use super::write::bounded;
+use crate::backoff::jitter;
 use crate::metrics::Metrics;
 
 /// The Lease of all replicas.

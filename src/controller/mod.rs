@@ -7,7 +7,6 @@
 //! One replica of several writes: the one that holds the Lease (`leader`). All keep their caches, so that another can take
 //! over at once.
 
-mod backoff;
 mod clock;
 mod decide;
 mod events;
@@ -39,6 +38,7 @@ use self::objects::{ObjectKind, Settings};
 use self::owned::Owned;
 use self::queue::Queue;
 use self::reconcile::{NotKept, Reconciler};
+use crate::backoff::jitter;
 use crate::cluster::{Cluster, ConfigError, CrKey};
 use crate::metrics::Metrics;
 
@@ -150,7 +150,7 @@ impl Controller {
             let everything = || cluster.keys().into_iter().for_each(|key| queue.add(key));
             let resync = async {
                 loop {
-                    sleep(backoff::jitter(options.resync)).await;
+                    sleep(jitter(options.resync)).await;
                     everything();
                 }
             };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::cluster::CrKey;
 
 /// The queue.

@@ -16,6 +16,7 @@ use super::owned::{Live, Owned, Snapshot};
 use super::queue::Finished;
 use super::status::{self, APPLY_FAILED, MANAGED_ELSEWHERE, READY};
 use super::write::{self, Failure};
+use crate::backoff::jitter;
 use crate::cluster::{Cluster, CrKey};
 use crate::metrics::{ControllerWrite, Metrics};
 use crate::policy::CrKind;
@@ -53,7 +54,7 @@ impl Reconciler {
             Ok(Some(pause)) => Finished::Again(pause),
             Err(Failure::Throttled(pause)) => {
                 tracing::info!(resource = %key, seconds = pause.as_secs(), "the API server wants rest");
-                Finished::Throttled(super::backoff::jitter(pause * 2))
+                Finished::Throttled(jitter(pause * 2))
             }
             // Who looks waits until this replica leads again, if it ever does.
             Err(Failure::NotLeading) => Finished::Again(Duration::ZERO),
@@ -106,9 +107,9 @@ impl Reconciler {
         failure?;
         Ok(match &action.outcome {
             Outcome::Built { .. } | Outcome::Refused { .. } => None,
-            Outcome::Elsewhere { of_toolhive: true, .. } => Some(super::backoff::jitter(TOOLHIVES)),
-            Outcome::Elsewhere { .. } => Some(super::backoff::jitter(TAKEN)),
-            Outcome::Waiting { .. } => Some(super::backoff::jitter(GOING)),
+            Outcome::Elsewhere { of_toolhive: true, .. } => Some(jitter(TOOLHIVES)),
+            Outcome::Elsewhere { .. } => Some(jitter(TAKEN)),
+            Outcome::Waiting { .. } => Some(jitter(GOING)),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Trials that end, stop or restart what others need: each has a control plane for itself.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_test_cluster::{Berth, BerthOptions, ControlPlane, ControlPlaneOptions, Error, Result, wait_for};
@@ -23,11 +23,11 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     ]
 }
 
-struct Alone {
-    ns: Namespace,
+pub(crate) struct Alone {
+    pub(crate) ns: Namespace,
     _runtime: Runtime,
-    options: BerthOptions,
-    cluster: ControlPlane,
+    pub(crate) options: BerthOptions,
+    pub(crate) cluster: ControlPlane,
 }
 
 impl Alone {
@@ -40,28 +40,33 @@ impl Alone {
         Ok(Self { ns, _runtime: runtime, options, cluster })
     }
 
+    /// Looks at everything again as seldom as an installation does. What a look each second would hurry shows itself.
+    pub(crate) fn resync_as_shipped(&mut self) {
+        self.options.arguments.retain(|argument| !argument.starts_with("--controller-resync"));
+    }
+
     /// A Berth with the rights of its service account.
-    fn berth(&self, more: &[&str]) -> Result<Berth> {
+    pub(crate) fn berth(&self, more: &[&str]) -> Result<Berth> {
         let mut options = self.options.clone();
         options.arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         Berth::start(&self.cluster, options)
     }
 }
 
-/// A trial with a control plane for itself; one at a time, or none of them would have the machine that it needs.
-fn trial(_: &Arc<World>, name: &str, body: impl FnOnce(&mut Alone) -> Result<(), Failed> + Send + 'static) -> Trial {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    Trial::test(name, move || {
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        body(&mut Alone::start()?)
-    })
+/// A trial with a control plane for itself.
+pub(crate) fn trial(
+    _: &Arc<World>,
+    name: &str,
+    body: impl FnOnce(&mut Alone) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || body(&mut Alone::start()?))
 }
 
-fn leads(berth: &Berth) -> Result<bool> {
+pub(crate) fn leads(berth: &Berth) -> Result<bool> {
     Ok(berth.get("/metrics")?.metric("berth_controller_leads", &[]) == 1.0)
 }
 
-fn wait_until_it_leads(berth: &Berth) -> Result<()> {
+pub(crate) fn wait_until_it_leads(berth: &Berth) -> Result<()> {
     wait_for("a leader", BOUND, || Ok(leads(berth)?.then_some(())))
 }
 
@@ -154,7 +159,7 @@ fn api_server(alone: &mut Alone) -> Result<(), Failed> {
 /// it wakes in the middle of looking at everything again.
 fn old_leader(alone: &mut Alone) -> Result<(), Failed> {
     const ROUNDS: usize = 100;
-    alone.options.arguments.retain(|argument| !argument.starts_with("--controller-resync"));
+    alone.resync_as_shipped();
     alone.options.arguments.push("--controller-resync=100ms".to_owned());
     let ns = &alone.ns;
     let mut old = alone.berth(&[])?;
@@ -211,7 +216,7 @@ fn past_the_webhook(alone: &mut Alone) -> Result<(), Failed> {
     Ok(())
 }
 
-fn signal(pid: u32, signal: &str) -> Result<()> {
+pub(crate) fn signal(pid: u32, signal: &str) -> Result<()> {
     let status = std::process::Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
     match status {
         Ok(status) if status.success() => Ok(()),

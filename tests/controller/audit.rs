@@ -1,5 +1,6 @@
 //! What a user wrote, by the API server's own log. Applies that change nothing show nowhere else.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -30,11 +31,31 @@ impl Audit {
             .collect()
     }
 
-    /// All its requests since that have ended, its Lease's not.
+    /// All its requests since that have ended.
     pub(crate) fn requests(&self) -> Vec<String> {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(text.get(self.from..).unwrap_or_default()).into_owned();
-        text.lines().filter_map(|line| request(&serde_json::from_str(line).ok()?)).collect()
+        self.events().iter().filter(|event| event["stage"] == "ResponseComplete").map(request).collect()
+    }
+
+    /// How many of each kind it has asked since, its Lease's too, and watches that go on: by `VERB RESOURCE`, where they
+    /// were answered, and by `VERB RESOURCE CODE` where they were refused.
+    pub(crate) fn load(&self) -> BTreeMap<String, usize> {
+        let mut load = BTreeMap::new();
+        for event in self.events() {
+            let code = event["responseStatus"]["code"].as_u64().unwrap_or_default();
+            let stage = if event["verb"] == "watch" && code < 400 { "ResponseStarted" } else { "ResponseComplete" };
+            if event["stage"] == stage {
+                let what = format!("{} {}", text(&event["verb"]), resource(&event));
+                *load.entry(if code < 400 { what } else { format!("{what} {code}") }).or_default() += 1;
+            }
+        }
+        load
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(log.get(self.from..).unwrap_or_default()).into_owned();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|event| event["user"]["username"] == "system:serviceaccount:berth-system:berth").collect()
     }
 
     /// Those that are about one namespace.
@@ -53,14 +74,21 @@ impl Audit {
     }
 }
 
-fn request(event: &Value) -> Option<String> {
-    if event["user"]["username"] != "system:serviceaccount:berth-system:berth" || event["stage"] != "ResponseComplete" {
-        return None;
-    }
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+fn request(event: &Value) -> String {
+    let (namespace, name) = (text(&event["objectRef"]["namespace"]), text(&event["objectRef"]["name"]));
+    format!("{} {} {namespace}/{name} {}", text(&event["verb"]), resource(event), event["responseStatus"]["code"])
+}
+
+/// As in `mcpservers/status`; a path where it is about none.
+fn resource(event: &Value) -> String {
     let object = &event["objectRef"];
-    let sub = object["subresource"].as_str().map(|sub| format!("/{sub}")).unwrap_or_default();
-    let (verb, resource) = (text(&event["verb"]), text(&object["resource"]));
-    let (namespace, name) = (text(&object["namespace"]), text(&object["name"]));
-    Some(format!("{verb} {resource}{sub} {namespace}/{name} {}", event["responseStatus"]["code"]))
+    match object["subresource"].as_str() {
+        Some(sub) => format!("{}/{sub}", text(&object["resource"])),
+        None if object.is_null() => text(&event["requestURI"]).to_owned(),
+        None => text(&object["resource"]).to_owned(),
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }

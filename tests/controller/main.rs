@@ -1,7 +1,7 @@
 //! The controller in front of a real API server.
 //!
 //! One control plane and one Berth, webhook and controller, serve the trials in [`world`], which run in parallel, each in
-//! a namespace of its own. Those in [`alone`] have a control plane for themselves, one at a time.
+//! a namespace of its own. Those that use [`alone`] have a control plane for themselves.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
 
@@ -14,6 +14,7 @@ mod generation;
 mod injector;
 mod moving;
 mod objects;
+mod outage;
 mod replicas;
 mod world;
 
@@ -34,13 +35,14 @@ const SUBJECTS: &[Subject] = &[
     drift::trials,
     generation::trials,
     moving::trials,
+    outage::trials,
     replicas::trials,
 ];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Much of a trial is waiting.
-    arguments.test_threads.get_or_insert(4);
+    arguments.test_threads.get_or_insert(5);
     let world = Arc::new(World::default());
     let trials = SUBJECTS.iter().flat_map(|trials| trials(&world)).collect();
     if !arguments.list

@@ -133,12 +133,32 @@ impl Namespace {
         Ok(created)
     }
 
+    /// The same for several, with one wait.
+    pub(crate) fn build_all(&self, manifests: &[Value]) -> Result<()> {
+        for manifest in manifests {
+            self.create(manifest)?;
+        }
+        for manifest in manifests {
+            let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+            for part in parts(name) {
+                self.wait(&part, "is there", |_| true)?;
+            }
+            self.wait_for_status(name)?;
+        }
+        self.settled_anyhow()
+    }
+
     /// Waits until the status of an MCPServer is of its generation, and nothing has been written for two resyncs.
     pub(crate) fn settled(&self, name: &str) -> Result<()> {
+        self.wait_for_status(name)?;
+        self.settled_anyhow()
+    }
+
+    fn wait_for_status(&self, name: &str) -> Result<()> {
         self.wait(&format!("MCPServer/{name}"), "has a status", |cr| {
             cr["status"]["observedGeneration"] == cr["metadata"]["generation"]
         })?;
-        self.settled_anyhow()
+        Ok(())
     }
 
     /// Waits until nothing has been written for two resyncs.

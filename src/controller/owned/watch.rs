@@ -7,19 +7,15 @@ use std::sync::Arc;
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::sleep;
 
 use super::{Arriving, Live, Owned, SELECTOR};
 use crate::cluster::CrKey;
-use crate::controller::backoff::Backoff;
+use crate::cluster::watching::{self, Attempts};
 use crate::controller::objects::ObjectKind;
 use crate::controller::path::api_resource;
-
-/// Objects in memory at once while a list comes in.
-const PAGE: u32 = 100;
 
 /// Follows the cluster, for ever; calls `synced` when the cache is complete for the first time, and `tell` with the custom
 /// resource of each object that comes, changes or goes.
@@ -58,8 +54,8 @@ async fn follow<K>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut synced = Some(synced);
-    let mut backoff = Backoff::default();
-    let config = watcher::Config::default().labels(SELECTOR).page_size(PAGE);
+    let mut attempts = Attempts::new(kind.as_str());
+    let config = watching::config().labels(SELECTOR);
     let mut events = pin!(watcher(api, config));
     let mut listing = Vec::new();
     let place = |meta: &ObjectMeta| (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
@@ -72,7 +68,7 @@ async fn follow<K>(
                 listing.push((namespace, name, live));
             }
             Ok(Event::InitDone) => {
-                backoff.reset();
+                attempts.succeeded();
                 let listed = std::mem::take(&mut listing);
                 listed.iter().filter_map(|(namespace, _, live)| key(namespace, live)).for_each(&tell);
                 let gone = owned.replace(kind, listed);
@@ -83,7 +79,7 @@ async fn follow<K>(
                 }
             }
             Ok(Event::Apply(arriving)) => {
-                backoff.reset();
+                attempts.succeeded();
                 let (meta, live) = read(&arriving);
                 let (namespace, name) = place(&meta);
                 let now = key(&namespace, &live);
@@ -101,15 +97,7 @@ async fn follow<K>(
                 owned.remove(kind, &namespace, &name);
                 key(&namespace, &live).into_iter().for_each(&tell);
             }
-            Err(error) => {
-                let pause = backoff.next();
-                if backoff.failures() == 4 {
-                    tracing::warn!(kind = kind.as_str(), %error, "the API server cannot be watched; trying again");
-                } else {
-                    tracing::debug!(kind = kind.as_str(), %error, "watch interrupted");
-                }
-                sleep(pause).await;
-            }
+            Err(error) => attempts.failed(&error).await,
         }
     }
 }

@@ -206,14 +206,22 @@ impl ControlPlane {
     /// # Errors
     /// When the cluster is not its own, or the API server is not ready again in a minute.
     pub fn restart_api_server(&mut self) -> Result<()> {
-        let kubectl = &self.kubectl;
-        let api_server = self.processes.first_mut();
-        let api_server = api_server.ok_or_else(|| Error::new("a cluster that was there before is not restarted"))?;
-        api_server.restart()?;
+        self.api_server()?.restart()?;
+        let kubectl = self.kubectl.clone();
+        let api_server = self.api_server()?;
         wait_for("a ready API server", READY, || {
             api_server.fail_if_ended()?;
             Ok(kubectl.run(&["get", "--raw", "/readyz"])?.success().then_some(()))
         })
+    }
+
+    /// The process of the API server, to be killed or stopped; [`ControlPlane::restart_api_server`] brings it back.
+    ///
+    /// # Errors
+    /// When the cluster is not its own.
+    pub fn api_server(&mut self) -> Result<&mut Process> {
+        let first = self.processes.first_mut();
+        first.ok_or_else(|| Error::new("the API server of a cluster that was there before is left alone"))
     }
 
     /// kubectl as the cluster's administrator.

@@ -51,6 +51,7 @@ mod stage;
 mod traces;
 mod wait;
 mod webhook_tls;
+mod wire;
 
 pub use balancer::Balancer;
 pub use berth::{Berth, BerthOptions};
@@ -71,3 +72,4 @@ pub use stage::Stage;
 pub use traces::apply_crds;
 pub use wait::wait_for;
 pub use webhook_tls::WebhookTls;
+pub use wire::Wire;

@@ -8,32 +8,44 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// The pauses of one thing that fails.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Backoff {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Backoff {
     failures: u32,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::up_to(LONGEST)
+    }
 }
 
 impl Backoff {
+    /// Pauses that grow to this one.
+    pub(crate) const fn up_to(longest: Duration) -> Self {
+        Self { failures: 0, longest }
+    }
+
     /// How long to wait after one more failure.
-    pub(super) fn next(&mut self) -> Duration {
-        let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         jitter(pause)
     }
 
     /// It worked.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// Failures since it last worked.
-    pub(super) fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 }
 
 /// Between a half and all of a pause.
-pub(super) fn jitter(pause: Duration) -> Duration {
+pub(crate) fn jitter(pause: Duration) -> Duration {
     let mut bytes = [0; 4];
     // Without randomness the pause is the whole one.
     let fraction = match SystemRandom::new().fill(&mut bytes) {
