@@ -10,8 +10,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, jitter};
 use crate::cluster::CrKey;
+
+/// The longest pause of one that others write to.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The queue.
 #[derive(Debug, Default)]
@@ -44,6 +47,8 @@ pub(super) enum Finished {
     Again(Duration),
     /// It failed.
     Failed,
+    /// Somebody else wrote meanwhile.
+    Outdated,
     /// The API server asks to be left alone for so long.
     Throttled(Duration),
 }
@@ -143,6 +148,8 @@ impl State {
                 Some(pause)
             }
             Finished::Failed => Some(entry.backoff.next()),
+            // Nothing is wrong, so it need not wait long; what the other wrote may have been told already.
+            Finished::Outdated => Some(entry.backoff.next().min(jitter(SOON))),
             Finished::Throttled(pause) => {
                 self.paused_until = self.paused_until.max(Some(now + pause));
                 Some(pause)
@@ -150,7 +157,9 @@ impl State {
         };
         // What was added meanwhile has waited for the end of this look. What failed waits all the same.
         let again = match (entry.at.take(), pause) {
-            (Some(at), Some(pause)) if finished != Finished::Failed => Some(at.min(now + pause)),
+            (Some(at), Some(pause)) if !matches!(finished, Finished::Failed | Finished::Outdated) => {
+                Some(at.min(now + pause))
+            }
             (_, Some(pause)) => Some(now + pause),
             (at, None) => at,
         };
@@ -201,6 +210,19 @@ mod tests {
         state.finish(&key("bad"), Finished::Failed, true, now);
         assert_eq!(state.take(now), Ok(key("good")));
         assert!(state.take(now).is_err_and(|at| at.is_some_and(|at| at > now)));
+    }
+
+    #[test]
+    fn one_that_others_write_to_comes_again_soon_however_often() {
+        let (mut state, mut now) = (State::default(), Instant::now());
+        state.schedule(key("a"), now);
+        for round in 0..30 {
+            assert_eq!(state.take(now), Ok(key("a")), "round {round}");
+            state.schedule(key("a"), now);
+            state.finish(&key("a"), Finished::Outdated, true, now);
+            assert!(state.take(now).is_err(), "not at once: round {round}");
+            now += SOON;
+        }
     }
 
     #[test]

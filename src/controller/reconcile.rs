@@ -61,14 +61,14 @@ impl Reconciler {
             Err(Failure::Outdated(reason)) => {
                 tracing::debug!(resource = %key, reason, "decided on what has changed meanwhile; once more");
                 self.metrics.controller_outdated();
-                Finished::Failed
+                Finished::Outdated
             }
             Err(Failure::Refused(reason) | Failure::Unavailable(reason)) => {
                 tracing::warn!(resource = %key, reason, "not as it should be; trying again later");
                 Finished::Failed
             }
         };
-        self.metrics.reconciled(key.kind, finished != Finished::Failed);
+        self.metrics.reconciled(key.kind, !matches!(finished, Finished::Failed | Finished::Outdated));
         finished
     }
 

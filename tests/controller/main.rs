@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts, in its helpers too")]
 
 mod alone;
+mod answers;
 mod audit;
 mod building;
 mod client;
@@ -31,6 +32,7 @@ type Subject = fn(&Arc<World>) -> Vec<Trial>;
 #[rustfmt::skip] // one a line
 const SUBJECTS: &[Subject] = &[
     alone::trials,
+    answers::trials,
     building::trials,
     drift::trials,
     generation::trials,
