@@ -137,13 +137,20 @@ pub(super) fn decide(key: &CrKey, cr: &Value, snapshot: &Snapshot, settings: &Se
             continue;
         };
         let what = format!("{} {}", place.0.as_str(), place.1);
-        if live.of_toolhive || (live.controller.as_deref() != Some(&meta.uid) && !live.deleting) {
+        let own = live.controller.as_deref() == Some(&meta.uid);
+        let of_name = live.owner.as_ref().is_some_and(|owner| owner.kind == key.kind && owner.name == key.name);
+        let former = of_name && !own;
+        if live.of_toolhive || !(own || former || live.deleting) {
             // Nothing else is touched either: half of what belongs together is nothing that works.
             let message = elsewhere(&what, live);
             let outcome = Outcome::Elsewhere { message, of_toolhive: live.of_toolhive };
             return Ok(Action { steps: Vec::new(), outcome, conditions, warnings });
         }
-        if live.deleting {
+        if former {
+            waiting.get_or_insert(format!(
+                "{what} is of an earlier resource of this name, and Kubernetes removes it; it is made anew when it is gone"
+            ));
+        } else if live.deleting {
             waiting.get_or_insert(format!("{what} is being deleted; it is made anew when it is gone"));
         } else if let Some(step) = change(object, live) {
             steps.push(step);
@@ -284,6 +291,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::policy::ControllerRef;
 
     const UID: &str = "u-1";
 
@@ -419,6 +427,22 @@ mod tests {
             assert_eq!(action.steps, []);
             assert!(matches!(action.outcome, Outcome::Elsewhere { of_toolhive, .. } if of_toolhive == toolhives));
         }
+    }
+
+    #[test]
+    fn what_an_earlier_resource_of_the_name_left_is_waited_for() {
+        let cr = cr(1, json!({}));
+        let mut snapshot = carried_out(&decided(&cr, &mut Snapshot::default(), &settings()));
+        let service = live(&mut snapshot, ObjectKind::Service);
+        service.controller = Some("u-0".into());
+        service.owner = Some(ControllerRef { kind: CrKind::McpServer, name: "foo".to_owned(), uid: "u-0".to_owned() });
+        let action = decided(&cr, &mut snapshot, &settings());
+        assert_eq!(action.steps, []);
+        assert!(matches!(&action.outcome, Outcome::Waiting { message } if message.contains("an earlier resource")));
+        if let Some(owner) = &mut live(&mut snapshot, ObjectKind::Service).owner {
+            owner.name = "bar".to_owned();
+        }
+        assert!(matches!(decided(&cr, &mut snapshot, &settings()).outcome, Outcome::Elsewhere { .. }));
     }
 
     #[test]

@@ -78,5 +78,7 @@ fn strays(ns: &Namespace) -> Result<(), Failed> {
         ns.wait(what, "is the new resource's", |live| stamp(live) == "1")?;
     }
     ns.settled("foo")?;
+    let events = ns.client.list(&ns.name, "Event")?;
+    assert!(events.iter().all(|event| event["reason"] != "ManagedElsewhere"), "it is nobody else's: {events:?}");
     Ok(())
 }
