@@ -46,7 +46,8 @@ impl From<Error> for Failure {
                 let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
                 Self::Throttled(if seconds == 0 { THROTTLED } else { Duration::from_secs(u64::from(seconds).min(60)) })
             }
-            400..500 => Self::Refused(status.message.clone()),
+            // 500 is what comes of a quantity that is none, and of a webhook that does not answer: about this object, too.
+            400..=500 => Self::Refused(status.message.clone()),
             _ => Self::Unavailable(status.message.clone()),
         }
     }

@@ -17,6 +17,7 @@ mod moving;
 mod objects;
 mod outage;
 mod replicas;
+mod unchecked;
 mod world;
 
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ const SUBJECTS: &[Subject] = &[
     moving::trials,
     outage::trials,
     replicas::trials,
+    unchecked::trials,
 ];
 
 fn main() -> ExitCode {
