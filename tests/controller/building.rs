@@ -60,22 +60,39 @@ fn built_and_gone(ns: &Namespace) -> Result<(), Failed> {
         events.iter().filter(|event| event["regarding"]["name"] == "foo" && event["reason"] == "Created").count();
     assert_eq!(told, 1, "{:?}", audit.requests());
 
-    // Ready pods, as a kubelet would report them.
-    ns.client.merge_status(
-        &ns.name,
-        "Deployment/foo",
-        &json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}}),
-    )?;
-    ns.client.merge_status(
-        &ns.name,
-        "StatefulSet/foo",
-        &json!({"status": {"replicas": 3, "readyReplicas": 3, "availableReplicas": 3}}),
-    )?;
+    // Pods become ready, as a kubelet would report them.
+    let pods = wait_for("every pod", BOUND, || {
+        let pods = ns.client.list(&ns.name, "Pod")?;
+        Ok((pods.len() == 5).then_some(pods))
+    })?;
+    for pod in &pods {
+        report(ns, pod, "True")?;
+    }
+    let cr = ns.wait("MCPServer/foo", "is ready", |cr| {
+        condition(cr, "Ready")["status"] == "True" && cr["status"]["readyReplicas"] == 2
+    })?;
+    assert_eq!((&cr["status"]["phase"], &cr["status"]["replicas"]), (&json!("Ready"), &json!(2)), "{cr}");
+    // Without a pod of the server, all the proxies are of no use.
+    for pod in pods.iter().filter(|pod| pod["metadata"]["ownerReferences"][0]["kind"] == "StatefulSet") {
+        report(ns, pod, "False")?;
+    }
+    let cr = ns.wait("MCPServer/foo", "is ready no more", |cr| condition(cr, "Ready")["status"] == "False")?;
+    assert_eq!((&cr["status"]["phase"], &cr["status"]["readyReplicas"]), (&json!("Pending"), &json!(2)), "{cr}");
+    let message = condition(&cr, "Ready")["message"].clone();
+    assert!(message.as_str().is_some_and(|message| message.contains("no pod of the server")), "{message}");
 
     ns.client.delete(&ns.name, "MCPServer/foo")?;
     for part in parts("foo") {
         wait_for(&format!("the end of {part}"), BOUND, || Ok(ns.find(&part)?.is_none().then_some(())))?;
     }
+    Ok(())
+}
+
+/// A kubelet's word about a pod.
+fn report(ns: &Namespace, pod: &Value, ready: &str) -> Result<(), Failed> {
+    let pod = format!("Pod/{}", pod["metadata"]["name"].as_str().unwrap_or_default());
+    let conditions = json!([{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    ns.client.merge_status(&ns.name, &pod, &json!({"status": {"phase": "Running", "conditions": conditions}}))?;
     Ok(())
 }
 

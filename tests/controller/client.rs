@@ -99,6 +99,7 @@ fn split(what: &str) -> (&str, &str) {
 fn resource(kind: &str) -> ApiResource {
     let known = [
         ("", "v1", "ConfigMap"),
+        ("", "v1", "Pod"),
         ("", "v1", "Service"),
         ("apps", "v1", "ControllerRevision"),
         ("apps", "v1", "Deployment"),
