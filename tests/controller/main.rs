@@ -14,6 +14,7 @@ mod drift;
 mod generation;
 mod injector;
 mod moving;
+mod names;
 mod objects;
 mod outage;
 mod replicas;
@@ -38,6 +39,7 @@ const SUBJECTS: &[Subject] = &[
     drift::trials,
     generation::trials,
     moving::trials,
+    names::trials,
     outage::trials,
     replicas::trials,
     unchecked::trials,
