@@ -422,6 +422,7 @@ mod tests {
             deployment.of_toolhive = toolhives;
             if others {
                 deployment.controller = Some("u-2".into());
+                deployment.owner = None;
             }
             let action = decided(&cr, &mut snapshot, &settings());
             assert_eq!(action.steps, []);
