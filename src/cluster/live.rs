@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::GetParams;
-use kube::core::Request;
+use kube::core::{Request, Status};
 use kube::{Api, Error};
 use tokio::time::timeout;
 
@@ -97,17 +97,19 @@ pub(super) enum Failure {
 pub(super) async fn bounded<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     match timeout(READ, read).await {
         Ok(Ok(object)) => Ok(object),
-        Ok(Err(Error::Api(status))) if status.code == 404 => {
-            // The API server names the object that it misses; for a path that it does not serve there is none.
-            let object = status.details.as_ref().is_some_and(|details| !details.name.is_empty());
-            Err(Failure::NotFound { object })
-        }
+        Ok(Err(Error::Api(status))) if status.code == 404 => Err(Failure::NotFound { object: is_of_object(&status) }),
         Ok(Err(Error::Api(status))) => {
             Err(Failure::Other(format!("the API server answered {}: {}", status.code, status.message)))
         }
         Ok(Err(error)) => Err(Failure::Other(format!("the API server cannot be asked: {error}"))),
         Err(_) => Err(Failure::Other(format!("the API server did not answer within {} s", READ.as_secs()))),
     }
+}
+
+/// Whether an answer is the 404 of an object. The API server names the one that it misses; for a path that it does not serve
+/// there is none.
+pub(super) fn is_of_object(status: &Status) -> bool {
+    status.code == 404 && status.details.as_ref().is_some_and(|details| !details.name.is_empty())
 }
 
 /// Whether the API server could hold an object of this name. Names come from reviews and go into a path; one that could

@@ -49,11 +49,12 @@ impl<const WHOLE: bool> Arriving<WHOLE> {
 
     /// The copy to keep; what cannot be read for the rules is kept whole all the same, to say so.
     pub(super) fn copy(&self, read: Option<CustomResource>) -> Copy {
-        Copy {
-            read: read.map(Arc::new),
-            whole: WHOLE.then(|| self.object.to_string().into()),
-            version: self.meta.resource_version.as_deref().and_then(|version| version.parse().ok()),
-        }
+        Copy { read: read.map(Arc::new), whole: WHOLE.then(|| self.object.to_string().into()), version: self.version() }
+    }
+
+    /// Its `resourceVersion`; of a deletion, when that was.
+    pub(super) fn version(&self) -> Option<u128> {
+        self.meta.resource_version.as_deref()?.parse().ok()
     }
 }
 

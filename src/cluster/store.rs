@@ -64,21 +64,42 @@ impl Store {
         std::mem::replace(&mut self.write(kind).copies, copies)
     }
 
-    /// Keeps a copy, unless the one that is there is newer.
-    pub(super) fn insert(&self, kind: CrKind, key: Key, copy: Copy) {
+    /// Keeps a copy that the watch brings, unless the one that is there is newer. Says whether it is news: what was read, and
+    /// the answer to a write of one's own, come a second time by the watch.
+    pub(super) fn insert(&self, kind: CrKind, key: Key, copy: Copy) -> bool {
         match self.write(kind).copies.entry(key) {
-            Entry::Occupied(there) if there.get().version > copy.version => {}
+            Entry::Occupied(there) if there.get().version > copy.version => false,
             Entry::Occupied(mut there) => {
-                there.insert(copy);
+                let version = there.insert(copy).version;
+                version.is_none() || version != there.get().version
             }
             Entry::Vacant(free) => {
                 free.insert(copy);
+                true
             }
         }
     }
 
-    pub(super) fn remove(&self, kind: CrKind, key: &Key) {
-        self.write(kind).copies.remove(key);
+    /// Keeps a copy that was read, or came as the answer to a write: in place of an older one only. Where there is none, the
+    /// watch may have seen the end of the resource already, and would not tell of it again.
+    pub(super) fn renew(&self, kind: CrKind, key: &Key, copy: Copy) {
+        if let Some(there) = self.write(kind).copies.get_mut(key).filter(|there| there.version <= copy.version) {
+            *there = copy;
+        }
+    }
+
+    /// The version of the copy that is there.
+    pub(super) fn copy_version(&self, kind: CrKind, key: &Key) -> Option<u128> {
+        self.read(kind).copies.get(key)?.version
+    }
+
+    /// Forgets a resource that ended at this version; one of the name that is newer is another.
+    pub(super) fn remove(&self, kind: CrKind, key: &Key, version: Option<u128>) {
+        if let Entry::Occupied(there) = self.write(kind).copies.entry(key.clone())
+            && there.get().version <= version
+        {
+            there.remove();
+        }
     }
 
     pub(super) fn count(&self, kind: CrKind) -> usize {
@@ -98,5 +119,57 @@ impl Store {
 
     fn write(&self, kind: CrKind) -> RwLockWriteGuard<'_, Kind> {
         self.kind(kind).write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: CrKind = CrKind::McpServer;
+
+    fn key() -> Key {
+        ("ns".to_owned(), "foo".to_owned())
+    }
+
+    fn copy(version: u128) -> Copy {
+        Copy { read: None, whole: Some(version.to_string().into()), version: Some(version) }
+    }
+
+    fn there(store: &Store) -> Option<Arc<str>> {
+        store.whole(KIND, &key())
+    }
+
+    #[test]
+    fn what_was_written_or_read_is_no_news_when_the_watch_brings_it() {
+        let store = Store::default();
+        assert!(store.insert(KIND, key(), copy(1)));
+        store.renew(KIND, &key(), copy(3));
+        assert!(!store.insert(KIND, key(), copy(2)), "older than what is known");
+        assert!(!store.insert(KIND, key(), copy(3)));
+        assert_eq!(there(&store).as_deref(), Some("3"));
+        assert!(store.insert(KIND, key(), copy(4)));
+        let unversioned = || Copy { version: None, ..copy(0) };
+        let store = Store::default();
+        assert!(store.insert(KIND, key(), unversioned()) && store.insert(KIND, key(), unversioned()), "who knows");
+    }
+
+    #[test]
+    fn what_is_gone_does_not_come_back_with_a_late_answer() {
+        let store = Store::default();
+        store.insert(KIND, key(), copy(1));
+        store.remove(KIND, &key(), Some(3));
+        store.renew(KIND, &key(), copy(2));
+        assert_eq!(there(&store), None);
+    }
+
+    #[test]
+    fn the_end_of_one_resource_does_not_take_its_successor_along() {
+        let store = Store::default();
+        store.insert(KIND, key(), copy(1));
+        // It was read before the watch told of the end of the first one, at 2.
+        store.renew(KIND, &key(), copy(3));
+        store.remove(KIND, &key(), Some(2));
+        assert_eq!(there(&store).as_deref(), Some("3"));
     }
 }

@@ -114,12 +114,13 @@ impl Watch {
                 Ok(Event::Apply(arriving)) => {
                     attempts.succeeded();
                     // One that cannot be read leaves no outdated reading behind: a review then asks the API server.
-                    self.shared.store.insert(self.kind, arriving.key(), arriving.copy(self.read(&arriving)));
-                    self.shared.tell(self.kind, arriving.key());
+                    if self.shared.store.insert(self.kind, arriving.key(), arriving.copy(self.read(&arriving))) {
+                        self.shared.tell(self.kind, arriving.key());
+                    }
                     self.count();
                 }
                 Ok(Event::Delete(arriving)) => {
-                    self.shared.store.remove(self.kind, &arriving.key());
+                    self.shared.store.remove(self.kind, &arriving.key(), arriving.version());
                     self.shared.tell(self.kind, arriving.key());
                     self.count();
                 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kube::{Api, Client, Error};
 use tokio::sync::mpsc;
 
+use super::live::is_of_object;
 use super::resource::{Arriving, api_resource};
 use super::{Cluster, ConfigError, Shared, without_retries};
 use crate::policy::CrKind;
@@ -74,7 +75,7 @@ impl Cluster {
         self.shared.store.version(kind)
     }
 
-    /// The same as it is stored now; the cache has it from then on, too. Nothing when there is none.
+    /// The same as it is stored now, which the cache takes over. Nothing when there is none.
     ///
     /// # Errors
     /// When the API server cannot say.
@@ -82,11 +83,22 @@ impl Cluster {
         let Some(version) = self.version(key.kind) else { return Ok(None) };
         let resource = api_resource(key.kind, version);
         let api: Api<Arriving<true>> = Api::namespaced_with(client.clone(), &key.namespace, &resource);
-        let Some(found) = api.get_opt(&key.name).await? else { return Ok(None) };
+        let place = (key.namespace.clone(), key.name.clone());
+        let before = self.shared.store.copy_version(key.kind, &place);
+        let found = match api.get(&key.name).await {
+            Ok(found) => found,
+            Err(Error::Api(status)) if is_of_object(&status) => {
+                self.shared.store.remove(key.kind, &place, before);
+                return Ok(None);
+            }
+            // The kind is not served at this version any more, which its watch finds out, too.
+            Err(Error::Api(status)) if status.code == 404 => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let read = found.read(key.kind, self.shared.default_storage.as_ref()).ok();
         let copy = found.copy(read);
         let whole = copy.whole.clone();
-        self.shared.store.insert(key.kind, (key.namespace.clone(), key.name.clone()), copy);
+        self.shared.store.renew(key.kind, &place, copy);
         Ok(whole)
     }
 
@@ -94,6 +106,6 @@ impl Cluster {
     pub(crate) fn take_over(&self, key: &CrKey, answer: serde_json::Value) {
         let Ok(arriving) = serde_json::from_value::<Arriving<true>>(answer) else { return };
         let read = arriving.read(key.kind, self.shared.default_storage.as_ref()).ok();
-        self.shared.store.insert(key.kind, (key.namespace.clone(), key.name.clone()), arriving.copy(read));
+        self.shared.store.renew(key.kind, &(key.namespace.clone(), key.name.clone()), arriving.copy(read));
     }
 }

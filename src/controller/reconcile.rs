@@ -89,9 +89,12 @@ impl Reconciler {
             if fresh != text {
                 let before = uid(&cr);
                 cr = parse(&fresh)?;
-                // Another resource of the name: its own news lead here.
-                if uid(&cr) != before || !concerns(&cr, self.scope) {
+                if !concerns(&cr, self.scope) {
                     return Ok(None);
+                }
+                // Another resource of the name, with other objects.
+                if uid(&cr) != before {
+                    return Ok(Some(Duration::ZERO));
                 }
                 action = self.decide(key, &cr, &mut snapshot).await?;
             }
@@ -193,6 +196,7 @@ impl Reconciler {
             }
             Step::Delete { kind, name, live } => {
                 write::delete(client, namespace, *kind, name, live).await?;
+                self.owned.forget(*kind, namespace, name, live);
                 snapshot.objects.remove(&(*kind, name.clone()));
                 (*kind, name.as_str(), "deleted")
             }

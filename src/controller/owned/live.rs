@@ -164,10 +164,15 @@ impl Live {
             .is_some_and(|annotations| annotations.get(format!("f:{name}")).is_some())
     }
 
-    /// Whether this copy was stored before the other. API servers count upwards; where one does not, nothing is older.
-    pub(in crate::controller) fn is_older_than(&self, other: &Self) -> bool {
-        let number = |live: &Self| live.version.parse::<u128>().ok();
-        self.uid == other.uid && number(self).zip(number(other)).is_some_and(|(this, other)| this < other)
+    /// Its version as a number. API servers count upwards, through all objects of a kind.
+    pub(super) fn number(&self) -> Option<u128> {
+        self.version.parse().ok()
+    }
+
+    /// Whether this copy was stored before the other, which may be of another object of the name. Where an API server does not
+    /// count, nothing is older.
+    pub(super) fn is_older_than(&self, other: &Self) -> bool {
+        self.number().zip(other.number()).is_some_and(|(this, other)| this < other)
     }
 }
 

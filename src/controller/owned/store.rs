@@ -21,6 +21,8 @@ struct Copies {
     by_name: HashMap<(ObjectKind, String, String), Arc<Live>>,
     /// What a custom resource controls, by its uid.
     by_owner: HashMap<String, BTreeSet<(ObjectKind, String, String)>>,
+    /// Up to which version the watch of a kind has told everything; absent where it has listed, and told nothing since.
+    told: HashMap<ObjectKind, u128>,
 }
 
 /// What is known of the objects of one custom resource, taken before its own state is read.
@@ -41,18 +43,35 @@ impl Owned {
         Snapshot { objects: objects.collect(), absent: BTreeSet::new() }
     }
 
-    /// Keeps a copy, unless the one that is there is newer. Gives the one that was there.
+    /// Keeps a copy that the watch brings, unless the one that is there is newer. Gives the one that was there.
     pub(super) fn insert(&self, kind: ObjectKind, namespace: &str, name: &str, live: Live) -> Option<Arc<Live>> {
-        self.lock().insert((kind, namespace.to_owned(), name.to_owned()), live)
+        let mut copies = self.lock();
+        copies.advance(kind, &live);
+        copies.insert((kind, namespace.to_owned(), name.to_owned()), live)
     }
 
-    /// Keeps the answer to a write.
+    /// Keeps the answer to a write. Where there is no copy, the watch has not come so far yet, or it has told of the end of
+    /// the object already and will not again; then the answer is left alone.
     pub(in crate::controller) fn take_over(&self, kind: ObjectKind, namespace: &str, name: &str, live: Live) {
-        self.insert(kind, namespace, name, live);
+        let mut copies = self.lock();
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        let is_ahead = copies.told.get(&kind).zip(live.number()).is_some_and(|(told, version)| *told < version);
+        if is_ahead || copies.by_name.contains_key(&key) {
+            copies.insert(key, live);
+        }
     }
 
-    pub(in crate::controller) fn remove(&self, kind: ObjectKind, namespace: &str, name: &str) -> Option<Arc<Live>> {
-        self.lock().remove(&(kind, namespace.to_owned(), name.to_owned()))
+    /// Forgets an object of which the watch tells that it ended so; one of the name that is newer is another.
+    pub(super) fn remove(&self, kind: ObjectKind, namespace: &str, name: &str, ended: &Live) {
+        let mut copies = self.lock();
+        copies.advance(kind, ended);
+        copies.remove(&(kind, namespace.to_owned(), name.to_owned()), |there| !ended.is_older_than(there));
+    }
+
+    /// Forgets an object that was deleted as it was known here.
+    pub(in crate::controller) fn forget(&self, kind: ObjectKind, namespace: &str, name: &str, deleted: &Live) {
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        self.lock().remove(&key, |there| there.uid == deleted.uid && there.version == deleted.version);
     }
 
     /// Takes over a full list of one kind; gives what is not in it any more, each with its namespace.
@@ -64,7 +83,9 @@ impl Owned {
             stale.remove(&key);
             copies.insert(key, live);
         }
-        stale.iter().filter_map(|key| Some((key.1.clone(), copies.remove(key)?))).collect()
+        // What the list is of is not known; the next event says how far the watch has come.
+        copies.told.remove(&kind);
+        stale.iter().filter_map(|key| Some((key.1.clone(), copies.remove(key, |_| true)?))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Copies> {
@@ -78,7 +99,7 @@ impl Copies {
         if before.as_ref().is_some_and(|before| live.is_older_than(before)) {
             return before;
         }
-        self.remove(&key);
+        self.remove(&key, |_| true);
         if let Some(owner) = &live.owner {
             self.by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
         }
@@ -86,7 +107,17 @@ impl Copies {
         before
     }
 
-    fn remove(&mut self, key: &(ObjectKind, String, String)) -> Option<Arc<Live>> {
+    fn advance(&mut self, kind: ObjectKind, live: &Live) {
+        if let Some(version) = live.number() {
+            let told = self.told.entry(kind).or_default();
+            *told = version.max(*told);
+        }
+    }
+
+    fn remove(&mut self, key: &(ObjectKind, String, String), if_it: impl Fn(&Live) -> bool) -> Option<Arc<Live>> {
+        if !self.by_name.get(key).is_some_and(|there| if_it(there)) {
+            return None;
+        }
         let before = self.by_name.remove(key)?;
         if let Some(owner) = &before.owner
             && let Some(keys) = self.by_owner.get_mut(&owner.uid)
@@ -119,6 +150,44 @@ mod tests {
         owned.insert(ObjectKind::Deployment, "ns", "d", live("11", "b"));
         assert!(owned.of("ns", "a").objects.is_empty(), "it has another owner");
         assert_eq!(owned.of("ns", "b").objects.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_end_of_its_object_is_left_alone() {
+        let owned = Owned::default();
+        let names = |owned: &Owned| owned.of("ns", "a").objects.into_keys().map(|(_, name)| name).collect::<Vec<_>>();
+        let take_over =
+            |name: &str, version: &str| owned.take_over(ObjectKind::Service, "ns", name, live(version, "a"));
+        owned.insert(ObjectKind::Service, "ns", "known", live("10", "a"));
+        // Made at 11, gone at 12, and the watch told of both before the answer came.
+        owned.remove(ObjectKind::Service, "ns", "gone", &live("12", "a"));
+        take_over("gone", "11");
+        assert_eq!(names(&owned), ["known"]);
+        take_over("new", "13");
+        take_over("known", "14");
+        assert_eq!(names(&owned), ["known", "new"], "what is ahead of the watch counts at once");
+        // The list may be newer than all that is in it.
+        owned.replace(ObjectKind::Service, vec![("ns".into(), "known".into(), live("14", "a"))]);
+        take_over("gone", "15");
+        assert_eq!(names(&owned), ["known"]);
+        owned.insert(ObjectKind::Service, "ns", "known", live("20", "a"));
+        take_over("new", "21");
+        assert_eq!(names(&owned), ["known", "new"]);
+    }
+
+    #[test]
+    fn the_end_of_one_object_does_not_take_its_successor_along() {
+        let owned = Owned::default();
+        let there = |owned: &Owned| owned.of("ns", "a").objects.len();
+        owned.insert(ObjectKind::Service, "ns", "s", live("10", "a"));
+        owned.take_over(ObjectKind::Service, "ns", "s", Live { uid: "second".into(), ..live("13", "a") });
+        owned.remove(ObjectKind::Service, "ns", "s", &live("12", "a"));
+        owned.forget(ObjectKind::Service, "ns", "s", &live("10", "a"));
+        assert_eq!(there(&owned), 1);
+        owned.take_over(ObjectKind::Service, "ns", "s", live("11", "a"));
+        assert_eq!(owned.of("ns", "a").objects[&(ObjectKind::Service, "s".to_owned())].uid, "second");
+        owned.forget(ObjectKind::Service, "ns", "s", &Live { uid: "second".into(), ..live("13", "a") });
+        assert_eq!(there(&owned), 0);
     }
 
     #[test]

@@ -82,11 +82,12 @@ async fn follow<K>(
                 attempts.succeeded();
                 let (meta, live) = read(&arriving);
                 let (namespace, name) = place(&meta);
-                let now = key(&namespace, &live);
+                let (now, version) = (key(&namespace, &live), live.version.clone());
                 let before = owned.insert(kind, &namespace, &name, live);
                 // The answer to a write of ours comes a second time here, and changes nothing.
-                let before =
-                    before.filter(|before| before.version != meta.resource_version.clone().unwrap_or_default());
+                if before.as_ref().is_some_and(|before| before.version == version && !version.is_empty()) {
+                    continue;
+                }
                 let before = before.and_then(|before| key(&namespace, &before));
                 let moved = before.filter(|before| Some(before) != now.as_ref());
                 now.into_iter().chain(moved).for_each(&tell);
@@ -94,7 +95,7 @@ async fn follow<K>(
             Ok(Event::Delete(arriving)) => {
                 let (meta, live) = read(&arriving);
                 let (namespace, name) = place(&meta);
-                owned.remove(kind, &namespace, &name);
+                owned.remove(kind, &namespace, &name, &live);
                 key(&namespace, &live).into_iter().for_each(&tell);
             }
             Err(error) => attempts.failed(&error).await,
