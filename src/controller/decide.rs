@@ -227,6 +227,11 @@ fn finish(object: &mut Object, spec_hash: &str, image: &str) {
     annotate(object, names::APPLIED, hash);
 }
 
+/// The hash of an object that is finished.
+pub(super) fn applied(object: &Object) -> Option<&str> {
+    object.json.pointer("/metadata/annotations")?.get(names::APPLIED)?.as_str()
+}
+
 fn annotate(object: &mut Object, name: &str, value: String) {
     if let Some(metadata) = object.json.get_mut("metadata").and_then(Value::as_object_mut) {
         let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
@@ -251,8 +256,7 @@ fn prune(value: &mut Value) {
 /// What it takes to make an object that is there what it should be; nothing when it is.
 fn change(object: Object, live: &Arc<Live>) -> Option<Step> {
     let fields = live.fields();
-    let applied = object.json.pointer("/metadata/annotations").and_then(|annotations| annotations.get(names::APPLIED));
-    let same = applied.and_then(Value::as_str) == live.applied.as_deref();
+    let same = applied(&object) == live.applied.as_deref();
     if same && covers(&fields, &object.json) {
         return None;
     }

@@ -9,6 +9,7 @@
 
 mod clock;
 mod decide;
+mod duel;
 mod events;
 mod leader;
 mod lease;
@@ -197,8 +198,8 @@ async fn worker(queue: Arc<Queue>, reconciler: Arc<Reconciler>) {
             return;
         }
         reconciler.metrics.queue(queue.waiting());
-        let finished = reconciler.look(&key).await;
-        queue.finish(&key, finished, reconciler.cluster.whole(&key).is_some());
+        let looked = reconciler.look(&key).await;
+        queue.finish(&key, looked, reconciler.cluster.whole(&key).is_some());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which custom resources are to be looked at, and when.
 //!
 //! A resource is in it once, however often it is added; nobody looks at one that another is looking at. One that failed
-//! comes again after a pause of its own, so that it holds nobody up.
+//! comes again after a pause of its own, so that it holds nobody up; and so does one that somebody else changes back each time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::duel::{Duel, Written};
 use crate::backoff::{Backoff, jitter};
 use crate::cluster::CrKey;
 
@@ -36,6 +37,16 @@ struct Entry {
     at: Option<Instant>,
     running: bool,
     backoff: Backoff,
+    duel: Duel,
+    /// Whatever happens to it, nobody looks at it before.
+    held_until: Option<Instant>,
+}
+
+/// A look at a resource that is over.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) finished: Finished,
+    pub(super) written: Written,
 }
 
 /// What came of looking at a resource.
@@ -91,8 +102,8 @@ impl Queue {
     }
 
     /// The look at it is over. `known`: whether the resource still exists.
-    pub(super) fn finish(&self, key: &CrKey, finished: Finished, known: bool) {
-        self.lock().finish(key, finished, known, Instant::now());
+    pub(super) fn finish(&self, key: &CrKey, looked: Looked, known: bool) {
+        self.lock().finish(key, looked, known, Instant::now());
         self.changed.notify_one();
     }
 
@@ -109,6 +120,7 @@ impl Queue {
 impl State {
     fn schedule(&mut self, key: CrKey, at: Instant) {
         let entry = self.entries.entry(key.clone()).or_default();
+        let at = entry.held_until.map_or(at, |until| at.max(until));
         match entry.at {
             Some(earlier) if earlier <= at => return,
             Some(later) => {
@@ -135,9 +147,13 @@ impl State {
         Ok(key)
     }
 
-    fn finish(&mut self, key: &CrKey, finished: Finished, known: bool, now: Instant) {
+    fn finish(&mut self, key: &CrKey, Looked { finished, written }: Looked, known: bool, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.running = false;
+        entry.held_until = entry.duel.after(written, now).map(|pause| {
+            tracing::warn!(resource = %key, seconds = pause.as_secs(), "somebody changes back what is written; waiting");
+            now + pause
+        });
         let pause = match finished {
             Finished::Settled => {
                 entry.backoff.reset();
@@ -165,6 +181,7 @@ impl State {
         };
         match again {
             Some(at) => {
+                let at = entry.held_until.map_or(at, |until| at.max(until));
                 entry.at = Some(at);
                 self.due.insert((at, key.clone()));
             }
@@ -185,6 +202,10 @@ mod tests {
         CrKey { kind: CrKind::McpServer, namespace: "ns".to_owned(), name: name.to_owned() }
     }
 
+    fn looked(finished: Finished) -> Looked {
+        Looked { finished, written: Written::default() }
+    }
+
     #[test]
     fn one_that_is_being_looked_at_waits_for_the_end_of_that() {
         let (mut state, now) = (State::default(), Instant::now());
@@ -194,9 +215,9 @@ mod tests {
         assert_eq!(state.take(now), Err(None));
         state.schedule(key("a"), now);
         assert_eq!(state.take(now), Err(None), "it is running");
-        state.finish(&key("a"), Finished::Settled, true, now);
+        state.finish(&key("a"), looked(Finished::Settled), true, now);
         assert_eq!(state.take(now), Ok(key("a")));
-        state.finish(&key("a"), Finished::Settled, false, now);
+        state.finish(&key("a"), looked(Finished::Settled), false, now);
         assert!(state.entries.is_empty() && state.due.is_empty(), "one that is gone leaves nothing behind");
     }
 
@@ -207,7 +228,7 @@ mod tests {
         state.schedule(key("good"), now);
         assert_eq!(state.take(now), Ok(key("bad")));
         state.schedule(key("bad"), now);
-        state.finish(&key("bad"), Finished::Failed, true, now);
+        state.finish(&key("bad"), looked(Finished::Failed), true, now);
         assert_eq!(state.take(now), Ok(key("good")));
         assert!(state.take(now).is_err_and(|at| at.is_some_and(|at| at > now)));
     }
@@ -219,7 +240,7 @@ mod tests {
         for round in 0..30 {
             assert_eq!(state.take(now), Ok(key("a")), "round {round}");
             state.schedule(key("a"), now);
-            state.finish(&key("a"), Finished::Outdated, true, now);
+            state.finish(&key("a"), looked(Finished::Outdated), true, now);
             assert!(state.take(now).is_err(), "not at once: round {round}");
             now += SOON;
         }
@@ -231,7 +252,7 @@ mod tests {
         state.schedule(key("a"), now);
         state.schedule(key("b"), now);
         let first = state.take(now).unwrap();
-        state.finish(&first, Finished::Throttled(Duration::from_secs(5)), true, now);
+        state.finish(&first, looked(Finished::Throttled(Duration::from_secs(5))), true, now);
         assert_eq!(state.take(now), Err(Some(now + Duration::from_secs(5))));
         assert!(state.take(now + Duration::from_secs(5)).is_ok());
     }
@@ -244,5 +265,31 @@ mod tests {
         state.schedule(key("a"), now + Duration::from_secs(5));
         assert_eq!(state.take(now), Err(Some(now + Duration::from_secs(1))));
         assert_eq!(state.due.len(), 1);
+    }
+
+    #[test]
+    fn one_that_another_changes_back_waits_whatever_happens_to_it() {
+        let (mut state, now) = (State::default(), Instant::now());
+        let set_back = || {
+            let mut written = Written::default();
+            written.object(crate::controller::objects::ObjectKind::Deployment, "a", "the same");
+            Looked { finished: Finished::Settled, written }
+        };
+        let mut rounds = 0;
+        loop {
+            state.schedule(key("a"), now);
+            if state.take(now).is_err() {
+                break;
+            }
+            // It was changed while it was looked at, and after.
+            state.schedule(key("a"), now);
+            state.finish(&key("a"), set_back(), true, now);
+            rounds += 1;
+            assert!(rounds < 20, "it is never held");
+        }
+        assert!(rounds > 3, "some times it is set back at once");
+        state.schedule(key("b"), now);
+        assert_eq!(state.take(now), Ok(key("b")), "it holds up nobody else");
+        assert_eq!(state.take(now + Duration::from_secs(60)), Ok(key("a")));
     }
 }

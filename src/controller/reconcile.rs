@@ -8,12 +8,13 @@ use kube::Client;
 use serde_json::Value;
 
 use super::clock;
-use super::decide::{self, Action, Look, Outcome, Scope, Step, concerns};
+use super::decide::{self, Action, Look, Outcome, Scope, Step, applied, concerns};
+use super::duel::Written;
 use super::events::{Recorder, Severity};
 use super::leader::Leadership;
 use super::objects::{ObjectKind, Settings};
 use super::owned::{Live, Owned, Snapshot};
-use super::queue::Finished;
+use super::queue::{Finished, Looked};
 use super::status::{self, APPLY_FAILED, MANAGED_ELSEWHERE, READY};
 use super::write::{self, Failure};
 use crate::backoff::jitter;
@@ -48,8 +49,9 @@ pub(super) struct NotKept(Mutex<HashMap<CrKind, BTreeSet<&'static str>>>);
 
 impl Reconciler {
     /// Looks at a resource, once; says what follows.
-    pub(super) async fn look(&self, key: &CrKey) -> Finished {
-        let finished = match self.reconcile(key).await {
+    pub(super) async fn look(&self, key: &CrKey) -> Looked {
+        let mut written = Written::default();
+        let finished = match self.reconcile(key, &mut written).await {
             Ok(None) => Finished::Settled,
             Ok(Some(pause)) => Finished::Again(pause),
             Err(Failure::Throttled(pause)) => {
@@ -69,10 +71,10 @@ impl Reconciler {
             }
         };
         self.metrics.reconciled(key.kind, !matches!(finished, Finished::Failed | Finished::Outdated));
-        finished
+        Looked { finished, written }
     }
 
-    async fn reconcile(&self, key: &CrKey) -> Result<Option<Duration>, Failure> {
+    async fn reconcile(&self, key: &CrKey, written: &mut Written) -> Result<Option<Duration>, Failure> {
         let Some(text) = self.cluster.whole(key) else { return Ok(None) };
         let mut cr: Value = parse(&text)?;
         if !concerns(&cr, self.scope) {
@@ -99,14 +101,14 @@ impl Reconciler {
                 action = self.decide(key, &cr, &mut snapshot).await?;
             }
         }
-        let failure = self.carry_out(key, &cr, &action, &mut snapshot).await;
+        let failure = self.carry_out(key, &cr, &action, &mut snapshot, written).await;
         let refused = match &failure {
             Err(Failure::Refused(reason)) => Some(reason.as_str()),
             Err(_) => return failure.map(|()| None),
             Ok(()) => None,
         };
         self.tell(key, &cr, &action, refused).await;
-        self.write_status(key, &cr, &action, &snapshot, refused).await?;
+        self.write_status(key, &cr, &action, &snapshot, refused, written).await?;
         failure?;
         Ok(match &action.outcome {
             Outcome::Built { .. } | Outcome::Refused { .. } => None,
@@ -137,6 +139,7 @@ impl Reconciler {
         cr: &Value,
         action: &Action,
         snapshot: &mut Snapshot,
+        written: &mut Written,
     ) -> Result<(), Failure> {
         let mut done: Vec<(&'static str, String)> = Vec::new();
         let mut result = Ok(());
@@ -144,6 +147,9 @@ impl Reconciler {
             result = self.carry_out_one(key, step, snapshot, &mut done).await;
             if result.is_err() {
                 break;
+            }
+            if let Step::Create(object) | Step::Apply { object, .. } = step {
+                written.object(object.kind, object.name(), applied(object).unwrap_or_default());
             }
         }
         if !done.is_empty() {
@@ -242,6 +248,7 @@ impl Reconciler {
         action: &Action,
         snapshot: &Snapshot,
         failure: Option<&str>,
+        written: &mut Written,
     ) -> Result<(), Failure> {
         let not_kept = self.not_kept.of(key.kind);
         let now = clock::now();
@@ -251,6 +258,7 @@ impl Reconciler {
             return Err(Failure::NotLeading);
         }
         let answer = write::status(&self.client, key, cr, &wanted).await?;
+        written.status(&wanted);
         self.metrics.controller_write(key.kind.as_str(), ControllerWrite::Status);
         self.not_kept.learn(key.kind, &wanted, &answer);
         self.cluster.take_over(key, answer);

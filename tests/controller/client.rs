@@ -63,6 +63,11 @@ impl Client {
         self.patch(namespace, what, manager, "", &Patch::Merge(patch))
     }
 
+    /// A patch that finds containers by their names.
+    pub(crate) fn strategic_merge(&self, namespace: &str, what: &str, patch: &Value) -> Result<Value> {
+        self.patch(namespace, what, "test", "", &Patch::Strategic(patch))
+    }
+
     /// A merge patch of the status.
     pub(crate) fn merge_status(&self, namespace: &str, what: &str, patch: &Value) -> Result<Value> {
         self.patch(namespace, what, "test", "status", &Patch::Merge(patch))

@@ -1,10 +1,10 @@
 //! What is as it should be is left alone, what is not is set right, and what is others' stays theirs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::injector::{ANNOTATION, Injector, MIRROR, SIDECAR};
 use crate::objects::{mcp_server, parts, redis};
@@ -15,6 +15,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         trial(world, "drift::an_edit_by_hand_is_set_back_once_and_others_fields_stay", edited),
         trial(world, "drift::a_port_changed_by_hand_is_set_back", renumbered),
         trial(world, "drift::what_another_webhook_injects_stays_without_a_fight", injected),
+        trial(world, "drift::another_writer_is_not_fought_without_end", fought),
         trial(world, "drift::what_is_settled_costs_not_one_write", settled),
     ]
 }
@@ -119,6 +120,33 @@ fn injected(ns: &Namespace) -> Result<(), Failed> {
     assert_eq!((&containers[0]["image"], &containers[1]["name"]), (&json!("example:2"), &json!(SIDECAR)), "{changed}");
     assert_eq!(changed["spec"]["template"]["metadata"]["annotations"][ANNOTATION], "yes", "{changed}");
     ns.settled("foo")?;
+    Ok(())
+}
+
+/// Another controller, that changes an object and a status as soon as they are set back.
+fn fought(ns: &Namespace) -> Result<(), Failed> {
+    ns.build(&mcp_server("foo", json!({})))?;
+    let image = |live: &Value| live["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    let ours = image(&ns.get("Deployment/foo")?);
+    let theirs = json!({"spec": {"template": {"spec": {"containers": [{"name": "toolhive", "image": "theirs:1"}]}}}});
+    let audit = ns.audit();
+    let end = Instant::now() + Duration::from_secs(20);
+    let mut rounds = 0;
+    while Instant::now() < end {
+        if image(&ns.get("Deployment/foo")?) == ours {
+            ns.client.strategic_merge(&ns.name, "Deployment/foo", &theirs)?;
+            rounds += 1;
+        }
+        ns.client.merge_status(&ns.name, "MCPServer/foo", &json!({"status": {"phase": "Terminating"}}))?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let writes = audit.writes_in(&ns.name);
+    let of = |what: &str| writes.iter().filter(|write| write.contains(what)).count();
+    assert!((3..=16).contains(&rounds), "the first are set back at once, the others not: {rounds} in 20 s");
+    assert!(of("patch deployments") <= 20 && of("patch mcpservers/status") <= 30, "{writes:?}");
+    // It ends well for the one that stays.
+    ns.wait("Deployment/foo", "has its image again", |live| image(live) == ours)?;
+    ns.wait("MCPServer/foo", "has its phase again", |cr| cr["status"]["phase"] == "Pending")?;
     Ok(())
 }
 
