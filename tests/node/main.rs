@@ -16,6 +16,7 @@ mod rights;
 mod scaling;
 mod scene;
 mod sessions;
+mod upgrade;
 mod virtual_server;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ const SUBJECTS: &[Subject] = &[
 const LAST: &[Subject] = &[
     protocol::timed,
     lifecycle::trials,
+    upgrade::trials,
 ];
 
 fn main() -> ExitCode {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Image, busybox_image, redis_image, vmcp_image};
 use crate::kubectl::run_to_end;
 use crate::traces::{CRDS, refuse_beside_berth};
-use crate::{Error, Helm, Kubectl, Result, Stage, wait_for};
+use crate::{Error, Helm, Kubectl, Result, RunDir, Stage, wait_for};
 
 /// The image of `examples/mcp-server`.
 pub const MCP_SERVER_IMAGE: &str = "berth-test/mcp-server:1";
@@ -146,11 +146,25 @@ impl Installation {
         self.helm("upgrade", arguments)
     }
 
+    /// The same to a chart of another version, whose images have that version, too.
+    ///
+    /// # Errors
+    /// As [`Installation::upgrade`].
+    pub fn upgrade_to(&self, version: &str, arguments: &[&str]) -> Result<()> {
+        let dir = RunDir::new()?;
+        let destination = dir.path().display().to_string();
+        let versions = ["--version", version, "--app-version", version, "--destination", &destination];
+        self.helm.run(&[&["package", &chart()?], &versions[..]].concat())?.ok()?;
+        self.release("upgrade", &format!("{destination}/berth-{version}.tgz"), arguments)
+    }
+
     fn helm(&self, verb: &str, arguments: &[&str]) -> Result<()> {
-        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/berth");
-        let chart = fs::canonicalize(&chart).map_err(Error::at("find", &chart))?.display().to_string();
+        self.release(verb, &chart()?, arguments)
+    }
+
+    fn release(&self, verb: &str, chart: &str, arguments: &[&str]) -> Result<()> {
         let ca = format!("certificates.caBundle={}", self.ca_file.display());
-        let mut all = vec![verb, "berth", &chart, "--namespace", SYSTEM, "--set-file", &ca];
+        let mut all = vec![verb, "berth", chart, "--namespace", SYSTEM, "--set-file", &ca];
         all.extend(["--set", "certificates.existingSecret=berth-webhook-tls"]);
         if !self.definitions {
             all.extend(["--set", "crds.install=false"]);
@@ -164,6 +178,12 @@ impl Installation {
     pub fn programs(&self) -> &Path {
         &self.programs
     }
+}
+
+/// The directory of the project's chart.
+fn chart() -> Result<String> {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/berth");
+    Ok(fs::canonicalize(&chart).map_err(Error::at("find", &chart))?.display().to_string())
 }
 
 /// A server with two proxies and two pods, its sessions in the store.
