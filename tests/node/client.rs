@@ -70,6 +70,11 @@ impl Client {
         Ok(client)
     }
 
+    /// Sends what follows to another address.
+    pub(crate) fn go_through(&mut self, address: SocketAddr) {
+        self.address = address;
+    }
+
     /// One call of the tool that tells who answers, whatever the answer is.
     pub(crate) fn ask(&mut self) -> Result<Answer> {
         self.request("tools/call", &json!({"name": "whoami", "arguments": {}}))

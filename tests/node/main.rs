@@ -9,6 +9,7 @@
 mod client;
 mod context;
 mod fields;
+mod generation;
 mod lifecycle;
 mod password;
 mod protocol;
@@ -35,6 +36,7 @@ const SUBJECTS: &[Subject] = &[
     scaling::trials,
     password::trials,
     protocol::trials,
+    generation::trials,
     fields::trials,
     virtual_server::trials,
 ];

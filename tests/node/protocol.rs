@@ -12,12 +12,11 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
 use crate::context::{Context, trial};
-use crate::scene::{ADMIN_PORT, BOUND, Scene, redis, server};
+use crate::scene::{ADMIN_PORT, BOUND, PROXY_PORT, Scene, redis, server};
 
 /// The server on the official SDK, which speaks every revision of the protocol.
 const IMAGE: &str = "berth-test/mcp-sdk-server:1";
 const SERVERS: [&str; 3] = ["foo-0", "foo-1", "foo-2"];
-const PORT: u16 = 8080;
 const CLIENTS: [(Sdk, Sequence); 4] = [
     (Sdk::Python, Sequence::Streamable),
     (Sdk::Python, Sequence::Sse),
@@ -75,7 +74,7 @@ impl Proxies {
         let mut object = server(
             "foo",
             &json!({"image": IMAGE, "replicas": 2, "backendReplicas": SERVERS.len(), "sessionStorage": redis(), "env": [
-                {"name": "MCP_LISTEN", "value": format!("0.0.0.0:{PORT}")},
+                {"name": "MCP_LISTEN", "value": format!("0.0.0.0:{PROXY_PORT}")},
                 {"name": "MCP_REDIS", "value": options.redis},
                 {"name": "MCP_STATE_KEY", "value": options.state_key},
                 {"name": "MCP_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
@@ -86,7 +85,7 @@ impl Proxies {
         scene.wait_for_pods("StatefulSet", SERVERS.len())?;
         let mut pods = BTreeMap::new();
         for pod in scene.wait_for_pods("ReplicaSet", 2)?.into_keys() {
-            let addresses = (scene.pod_port(&pod, PORT)?, scene.pod_port(&pod, ADMIN_PORT)?);
+            let addresses = (scene.pod_port(&pod, PROXY_PORT)?, scene.pod_port(&pod, ADMIN_PORT)?);
             // For a while after a store was first seen, an unknown session may be one that it lost: 503, not yet 404.
             wait_for("a store without doubt", BOUND, || {
                 let answer = http_get(addresses.0, "/mcp?sessionId=nobody");

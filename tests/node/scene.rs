@@ -14,6 +14,8 @@ use crate::context::Context;
 /// For whatever pods have to do for it, on a machine that is busy.
 pub(crate) const BOUND: Duration = Duration::from_secs(120);
 
+/// Where a proxy serves, and the server behind it.
+pub(crate) const PROXY_PORT: u16 = 8080;
 /// Where a proxy has its `/readyz` and its metrics.
 pub(crate) const ADMIN_PORT: u16 = 9090;
 
