@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use berth_proxy::pods::{Naming, Pods, StatefulSetNaming};
 use berth_proxy::proxy::Proxy;
 use berth_proxy::session::{Identity, SessionSettings, Sessions};
-use support::dns::{Dns, Mood};
+use support::dns::{Dns, Mood, Zone};
 use support::{CALL, Client, INITIALIZE, Pod, Replica};
 use tokio::net::TcpListener;
 
@@ -150,4 +150,50 @@ async fn a_missing_pod_costs_a_503_while_dns_is_down() {
     dns.zone.lock().pods.insert(1, ip(&b));
     dns.set(Mood::Good);
     assert_eq!(Client::connect(second.address).await.post(Some(&id), CALL).await.status, 200, "the pin was kept");
+}
+
+/// DNS servers of a cluster that cache, each with what it heard last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cache_of_dns_has_from_before_proves_nothing() {
+    let ([a, b], port) = pods(["a", "b"]).await;
+    let (early, late) = (dns(&[(0, &a)]).await, dns(&[(0, &a), (1, &b)]).await);
+    for dns in [&early, &late] {
+        dns.zone.lock().lifetime = 30;
+    }
+    late.zone.lock().ready = vec![ip(&b)];
+    let sessions = sessions(port);
+    let [older, newer] = [replica(&early, port, &sessions).await, replica(&late, port, &sessions).await];
+    let reply = Client::connect(newer.address).await.post(None, INITIALIZE).await;
+    assert_eq!(reply.body, "b");
+    let id = reply.session();
+    let mut client = Client::connect(older.address).await;
+    early.zone.lock().lifetime = 20;
+    let reply = client.post(Some(&id), CALL).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "it joined in the last ten seconds");
+
+    // As the cache asks anew.
+    *early.zone.lock() = Zone { pods: late.zone.lock().pods.clone(), lifetime: 30, ..Zone::default() };
+    let begun = Instant::now();
+    while client.post(Some(&id), CALL).await.body != "b" {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the new answer is not taken");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // An answer that another cache has from before makes nobody forget the pod.
+    {
+        let mut zone = early.zone.lock();
+        zone.pods.remove(&1);
+        zone.lifetime = 10;
+    }
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(client.post(Some(&id), CALL).await.body, "b");
+
+    // A new answer without it proves its end, for sessions that were there before.
+    early.zone.lock().lifetime = 30;
+    let begun = Instant::now();
+    let mut last = client.post(Some(&id), CALL).await.status;
+    while last != 404 {
+        assert!([200, 503].contains(&last) && begun.elapsed() < Duration::from_secs(8), "{last}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        last = client.post(Some(&id), CALL).await.status;
+    }
 }

@@ -13,7 +13,7 @@ mod stream;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, request};
@@ -173,11 +173,16 @@ fn check(
 
 /// How the pinned pod stands. Only a pod that is missing costs a question.
 async fn standing(worker: &Worker, known: &Known<Pin>) -> Standing {
-    let (Known::Cached(pin) | Known::Stored(pin)) = known else { return Standing::Present };
+    let (pin, read_now) = match known {
+        Known::Cached(pin) => (pin, false),
+        Known::Stored(pin) => (pin, true),
+        _ => return Standing::Present,
+    };
     if worker.target(pin.pod).is_some() {
         return Standing::Present;
     }
-    Box::pin(worker.shared.pods.standing(pin.pod, Instant::now())).await
+    let pods = &worker.shared.pods;
+    Box::pin(pods.standing(pin.pod, pods.pinned_since(pin.pod, read_now))).await
 }
 
 /// Looks whether the body is an `initialize`.

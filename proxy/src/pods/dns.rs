@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -13,6 +13,9 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
+use parking_lot::Mutex;
+
+use super::lifetime::Lifetime;
 use super::name::{PodId, StatefulSetNaming};
 use super::snapshot::{Snapshot, Target};
 
@@ -24,6 +27,7 @@ pub(super) struct Resolver {
     resolver: TokioResolver,
     set: StatefulSetNaming,
     ready_service: Option<String>,
+    lifetime: Mutex<Lifetime>,
 }
 
 impl std::fmt::Debug for Resolver {
@@ -69,13 +73,13 @@ impl Resolver {
         *builder.options_mut() = options;
         let resolver = builder.build().map_err(io::Error::other)?;
         let ready_service = ready_service.map(|service| format!("{service}.{}.svc.{}.", set.namespace, set.domain));
-        Ok(Self { resolver, set: set.clone(), ready_service })
+        Ok(Self { resolver, set: set.clone(), ready_service, lifetime: Mutex::default() })
     }
 
-    /// The pods now; `None` when DNS gave no answer that proves anything.
-    pub(super) async fn ask(&self, last: &Snapshot) -> Option<Snapshot> {
+    /// The pods, and how old the answer was when it came; `None` when DNS gave no answer that proves anything.
+    pub(super) async fn ask(&self, last: &Snapshot) -> Option<(Snapshot, Duration)> {
         let (pods, ready) = tokio::join!(self.ask_pods(), self.ask_ready());
-        let pods = pods?;
+        let (pods, age) = pods?;
         let ready: Vec<PodId> = match ready {
             Ready::All => pods.keys().copied().collect(),
             Ready::At(addresses) => {
@@ -88,11 +92,11 @@ impl Resolver {
             let address = SocketAddr::new(*addresses.first()?, self.set.port);
             Some((*pod, Target { address, h2c: false }))
         });
-        Some(Snapshot::new(targets, ready))
+        Some((Snapshot::new(targets, ready), age))
     }
 
-    /// Names and addresses, from the governing Service's SRV records.
-    async fn ask_pods(&self) -> Option<BTreeMap<PodId, Vec<IpAddr>>> {
+    /// Names and addresses, from the governing Service's SRV records, and the age of these.
+    async fn ask_pods(&self) -> Option<(BTreeMap<PodId, Vec<IpAddr>>, Duration)> {
         let host = self.set.service_host();
         let answer = match self.resolver.lookup(format!("{host}."), RecordType::SRV).await {
             Ok(answer) => answer,
@@ -101,6 +105,8 @@ impl Resolver {
                 return None;
             }
         };
+        let left = answer.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
+        let age = self.lifetime.lock().age(left, Instant::now());
         let mut pods = read_pods(&self.set, answer.answers(), answer.additionals());
         for (pod, addresses) in &mut pods {
             if addresses.is_empty() {
@@ -116,7 +122,7 @@ impl Resolver {
                 addresses.sort_unstable();
             }
         }
-        (!pods.is_empty()).then_some(pods)
+        (!pods.is_empty()).then_some((pods, age))
     }
 
     async fn ask_ready(&self) -> Ready {

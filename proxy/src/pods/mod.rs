@@ -2,6 +2,7 @@
 
 pub mod dns;
 pub mod fixed;
+mod lifetime;
 pub mod name;
 mod snapshot;
 mod watch;

@@ -1,12 +1,13 @@
 //! What is known of the pods now, and how it is asked for anew.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use super::name::{Naming, PodId};
@@ -25,7 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 struct Round {
     asked_at: Instant,
-    good: bool,
+    /// When the pods were as the answer says, if it was good.
+    as_of: Option<Instant>,
 }
 
 /// The pods of the server. One for the process.
@@ -35,6 +37,8 @@ pub struct Pods {
     source: Source,
     current: RwLock<Arc<Snapshot>>,
     version: AtomicU64,
+    /// Pods that are not there: since when, or when a pin on one was last read.
+    missed: Mutex<HashMap<PodId, Instant>>,
     wanted: Notify,
     round: watch::Sender<Option<Round>>,
 }
@@ -77,6 +81,7 @@ impl Pods {
             source,
             current: RwLock::default(),
             version: AtomicU64::new(0),
+            missed: Mutex::default(),
             wanted: Notify::new(),
             round: watch::Sender::new(None),
         }
@@ -111,10 +116,23 @@ impl Pods {
         self.wanted.notify_one();
     }
 
-    /// Whether the pod is there. That it is gone is proven only by a good answer to a question asked after `since`; a
-    /// configured backend is never gone, whatever a look-up of its name says.
+    /// The moment that the proof of a pod's end has to be younger than, for a pin on it. One that was read from the store
+    /// just now may be of a pod that has just joined. One that this replica had already is older than that, or than the
+    /// answer that first lacked the pod.
+    pub fn pinned_since(&self, pod: PodId, read_now: bool) -> Instant {
+        let now = Instant::now();
+        let mut missed = self.missed.lock();
+        let since = missed.entry(pod).or_insert(now);
+        if read_now {
+            *since = now;
+        }
+        *since
+    }
+
+    /// Whether the pod is there. That it is gone is proven only by a good answer to a question asked from now on, which no
+    /// cache of DNS had from before `since`; a configured backend is never gone, whatever a look-up of its name says.
     pub async fn standing(&self, pod: PodId, since: Instant) -> Standing {
-        let mut rounds = self.round.subscribe();
+        let (mut rounds, asked) = (self.round.subscribe(), Instant::now());
         let answer = async {
             loop {
                 if self.current().target(pod).is_some() {
@@ -125,9 +143,11 @@ impl Pods {
                 }
                 let round = *rounds.borrow_and_update();
                 match round {
-                    Some(round) if round.asked_at > since => {
-                        return if round.good { Standing::Gone } else { Standing::Unproven };
-                    }
+                    Some(round) if round.asked_at > asked => match round.as_of {
+                        None => return Standing::Unproven,
+                        Some(as_of) if as_of > since => return Standing::Gone,
+                        Some(_) => self.wanted.notify_one(),
+                    },
                     _ => self.wanted.notify_one(),
                 }
                 if rounds.changed().await.is_err() {
@@ -140,18 +160,25 @@ impl Pods {
 
     /// Asks every two seconds, and when a request needs it. Tells `changed` of each new answer. Runs until dropped.
     pub async fn run(&self, changed: impl Fn(&Snapshot)) {
+        let mut newest = None;
         loop {
             let asked_at = Instant::now();
             let answer = match (&self.source, &self.naming) {
                 (Source::Dns(resolver), _) => resolver.ask(&self.current()).await,
-                (Source::Fixed, Naming::Fixed(backends)) => fixed::ask(backends, &self.current()).await,
+                (Source::Fixed, Naming::Fixed(backends)) => {
+                    fixed::ask(backends, &self.current()).await.map(|snapshot| (snapshot, Duration::ZERO))
+                }
                 (Source::Fixed, Naming::StatefulSet(_)) => None,
             };
-            let good = answer.is_some();
-            if let Some(snapshot) = answer {
+            let as_of = answer.as_ref().and_then(|(_, age)| asked_at.checked_sub(*age));
+            // With several caches, an answer may be older than the one before.
+            if let Some((snapshot, _)) = answer
+                && as_of >= newest
+            {
                 self.learn(snapshot, &changed);
+                newest = as_of;
             }
-            self.round.send_replace(Some(Round { asked_at, good }));
+            self.round.send_replace(Some(Round { asked_at, as_of }));
             tokio::time::sleep(PACE).await;
             // A wish during the question, or before it, is no reason to wait less for the next.
             let _ = tokio::time::timeout(INTERVAL - PACE, self.wanted.notified()).await;
@@ -164,7 +191,13 @@ impl Pods {
         }
         tracing::info!(pods = snapshot.pods().count(), ready = snapshot.ready().len(), "the pods changed");
         changed(&snapshot);
-        *self.current.write() = Arc::new(snapshot);
+        let snapshot = Arc::new(snapshot);
+        let before = std::mem::replace(&mut *self.current.write(), Arc::clone(&snapshot));
+        let now = Instant::now();
+        let mut missed = self.missed.lock();
+        missed.retain(|pod, _| snapshot.target(*pod).is_none());
+        missed.extend(before.pods().filter(|pod| snapshot.target(*pod).is_none()).map(|pod| (pod, now)));
+        drop(missed);
         self.version.fetch_add(1, Ordering::Release);
     }
 }
@@ -179,7 +212,8 @@ mod tests {
         let backend = Backend::parse("http://127.0.0.1:1").unwrap();
         let pods = Pods::new(Naming::Fixed(vec![backend]), None).unwrap();
         let since = Instant::now();
-        pods.round.send_replace(Some(Round { asked_at: since + Duration::from_secs(1), good: true }));
+        let later = since + Duration::from_secs(1);
+        pods.round.send_replace(Some(Round { asked_at: later, as_of: Some(later) }));
         assert_eq!(pods.standing(PodId(0), since).await, Standing::Unproven, "its name could not be looked up");
     }
 }

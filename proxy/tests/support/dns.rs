@@ -27,6 +27,8 @@ pub struct Zone {
     pub pods: BTreeMap<u16, Ipv4Addr>,
     pub ready: Vec<Ipv4Addr>,
     pub mood: Mood,
+    /// How long its records have to live, in seconds: less than at first means that a cache has them from before.
+    pub lifetime: u32,
 }
 
 #[derive(Default)]
@@ -59,7 +61,7 @@ impl Zones {
         let set = service.map(|service| service.strip_suffix("-headless").unwrap_or(service)).unwrap_or_default();
         let zone = self.of(set);
         let zone = zone.lock();
-        let a = |name: &Name, ip: Ipv4Addr| Record::from_rdata(name.clone(), 0, RData::A(A(ip)));
+        let a = |name: &Name, ip: Ipv4Addr| Record::from_rdata(name.clone(), zone.lifetime, RData::A(A(ip)));
         match zone.mood {
             Mood::Silent => return None,
             Mood::Failing => message.metadata.response_code = ResponseCode::ServFail,
@@ -68,7 +70,7 @@ impl Zones {
                 for (ordinal, ip) in &zone.pods {
                     let pod: Name = format!("{set}-{ordinal}.{name}").parse().ok()?;
                     let service = SRV::new(0, 10, 80, pod.clone());
-                    message.add_answer(Record::from_rdata(query.name().clone(), 0, RData::SRV(service)));
+                    message.add_answer(Record::from_rdata(query.name().clone(), zone.lifetime, RData::SRV(service)));
                     message.add_additional(a(&pod, *ip));
                 }
             }
@@ -93,7 +95,7 @@ impl Dns {
         let address = socket.local_addr().unwrap();
         let zones = Arc::<Zones>::default();
         let zone = zones.of("web");
-        *zone.lock() = Zone { ready: pods.values().copied().collect(), pods, mood: Mood::Good };
+        *zone.lock() = Zone { ready: pods.values().copied().collect(), pods, ..Zone::default() };
         tokio::spawn(zones.serve(socket));
         Self { address, zone }
     }
