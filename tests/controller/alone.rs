@@ -184,6 +184,10 @@ fn old_leader(alone: &mut Alone) -> Result<(), Failed> {
             assert_eq!(stamp(&ns.get(what)?), generation, "{what} in round {round}");
         }
     }
+    // One write of each image: not even between two looks did an old template come back.
+    for what in ["StatefulSet/foo", "Deployment/foo"] {
+        assert_eq!(ns.get(what)?["metadata"]["generation"], ROUNDS + 1, "{what}");
+    }
     // Each template that was ever written has a revision, and one that came back would have got another number.
     wait_for("the revision of the last image", BOUND, || {
         let revisions = ns.client.list(&ns.name, "ControllerRevision")?;
