@@ -13,6 +13,7 @@ const TRIED_ELSEWHERE: &[(&str, &str, &str)] = &[
     ("tests/run", ".ci/run", "tests/run"),
     ("tests/run cluster", "tests/cluster/tests/processes.rs", "export KUBECONFIG="),
     ("tests/run cluster --node", "tests/node/sessions.rs", "fn sample("),
+    ("tests/kind/run", "tests/kind/main.rs", "fn every_suite_runs_on_the_new_cluster"),
     ("kubectl apply -k webhook-config/crds", "tests/admission/registration.rs", "webhook-config/crds"),
     ("kubectl apply -k certs/cert-manager", "tests/admission/registration.rs", "certs/cert-manager"),
     ("kubectl apply -k certs/files", "tests/admission/registration.rs", "certs/files"),
@@ -83,7 +84,7 @@ fn document(name: &str) -> String {
 fn commands(text: &str) -> Vec<String> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
     let commands = lines.filter(|line| {
-        ["berth ", "helm ", "kubectl ", "tests/run", "cargo "].iter().any(|program| line.starts_with(program))
+        ["berth ", "helm ", "kubectl ", "tests/", "cargo "].iter().any(|program| line.starts_with(program))
     });
     let without_comment = |line: &str| {
         line.split(" #").next().unwrap_or_default().split(", or").next().unwrap_or_default().trim().to_owned()

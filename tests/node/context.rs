@@ -32,6 +32,11 @@ impl Context {
         Ok(())
     }
 
+    /// Whether the cluster is one that is there already.
+    pub(crate) fn is_given(&self) -> bool {
+        Stage::is_given()
+    }
+
     /// What the release is installed with.
     pub(crate) fn values() -> Vec<String> {
         let (repository, tag) = VMCP_IMAGE.split_once(':').expect("an image with a tag");

@@ -1,5 +1,7 @@
 //! Berth on a real node: pods, Services, DNS, Redis, and the controller that the chart installs.
 //!
+//! Or on a cluster that is there already, which `KUBECONFIG` names; it is left as it was (`tests/kind/run` makes one).
+//!
 //! One node serves all trials, which run in parallel, each in a namespace of its own. A subject is a file with
 //! `pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial>`, named in [`SUBJECTS`]. What would disturb the others (the
 //! controller gone, say) runs when they are through: [`LAST`].
@@ -17,6 +19,7 @@ mod rights;
 mod scaling;
 mod scene;
 mod sessions;
+mod there;
 mod upgrade;
 mod virtual_server;
 
@@ -32,6 +35,7 @@ type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 /// The files with trials.
 #[rustfmt::skip] // one a line
 const SUBJECTS: &[Subject] = &[
+    there::trials,
     sessions::trials,
     scaling::trials,
     password::trials,

@@ -9,8 +9,8 @@ use crate::certificates::{Authority, service_account_keys};
 use crate::kubeconfig::{Credentials, write_kubeconfig};
 use crate::{Binaries, Error, Process, Result};
 
-const AUDIT_POLICY: &str =
-    "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n";
+/// Which a cluster of kind has too (tests/kind/cluster.yaml).
+const AUDIT_POLICY: &str = include_str!("audit-policy.yaml");
 
 /// The addresses of Services.
 const SERVICES: &str = "10.96.0.0/16";

@@ -75,9 +75,13 @@ impl ControlPlane {
 
     /// The cluster of `BERTH_TEST_KUBECONFIG` or `KUBECONFIG`, where one is set.
     pub(crate) fn given() -> Result<Option<Self>> {
+        Self::named().map(|(name, kubeconfig)| Self::connect(name, &kubeconfig)).transpose()
+    }
+
+    /// The kubeconfig of a cluster that is there, and the variable that names it.
+    pub(crate) fn named() -> Option<(&'static str, OsString)> {
         let variables = ["BERTH_TEST_KUBECONFIG", "KUBECONFIG"].into_iter();
-        let mut given = variables.filter_map(|name| Some((name, variable(name)?)));
-        given.next().map(|(name, kubeconfig)| Self::connect(name, &kubeconfig)).transpose()
+        variables.filter_map(|name| Some((name, variable(name)?))).next()
     }
 
     /// A control plane of its own, whatever cluster the others use: for what would disturb everybody in that one.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::guest::{Guest, LOAD};
+use crate::traces::refuse_beside_berth;
 use crate::{ControlPlane, Error, Image, Kubectl, Node, Result};
 
 /// A cluster with pods, Services and DNS. Dropping it ends it, or leaves it as it was.
@@ -26,7 +27,8 @@ impl Stage {
     /// the project's programs, `berth-test-cluster` among them.
     ///
     /// # Errors
-    /// As [`Node::start`]; and when the cluster that is there lacks something (the error has the line to fix it).
+    /// As [`Node::start`]; and when the cluster that is there has a Berth, or lacks something (the error has the line to fix
+    /// it).
     pub fn start(programs: &Path) -> Result<Self> {
         match ControlPlane::given()? {
             Some(cluster) => Self::on(cluster, &env::var(LOAD).unwrap_or_default(), programs),
@@ -39,9 +41,15 @@ impl Stage {
     /// # Errors
     /// As [`Stage::start`].
     pub fn on(cluster: ControlPlane, load: &str, programs: &Path) -> Result<Self> {
+        refuse_beside_berth(&cluster)?;
         let before = cluster.audit_log().and_then(|log| log.metadata().ok()).map_or(0, |log| log.len());
         let guest = Guest::new(cluster, load, &programs.join("berth-test-cluster"))?;
         Ok(Self { ground: Ground::Given(Box::new(guest)), before })
+    }
+
+    /// Whether a variable names a cluster that is there.
+    pub fn is_given() -> bool {
+        ControlPlane::named().is_some()
     }
 
     /// The API server of this cluster, with all that it has.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Image, busybox_image, redis_image, vmcp_image};
 use crate::kubectl::run_to_end;
-use crate::traces::{CRDS, refuse_beside_berth};
+use crate::traces::CRDS;
 use crate::{Error, Helm, Kubectl, Result, RunDir, Stage, wait_for};
 
 /// The image of `examples/mcp-server`.
@@ -80,10 +80,9 @@ impl Installation {
     /// chart in `berth-system` with these further arguments of Helm. Waits until all of it is ready.
     ///
     /// # Errors
-    /// When there is a Berth already, a program is missing, or anything is not ready in two minutes.
+    /// When a program is missing, or anything is not ready in two minutes.
     pub fn new(stage: &Stage, programs: &Path, arguments: &[&str]) -> Result<Self> {
         let (cluster, kubectl) = (stage.cluster(), stage.kubectl());
-        refuse_beside_berth(cluster)?;
         stage.load(&redis_image()?)?;
         cluster.make_namespace(STORES_IN)?;
         kubectl.apply_yaml(STORES)?.ok()?;
