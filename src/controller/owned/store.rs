@@ -75,12 +75,16 @@ impl Owned {
     }
 
     /// Takes over a full list of one kind; gives what is not in it any more, each with its namespace.
+    ///
+    /// The list counts, also where it is older: the cluster may have been restored from a backup. What was written while
+    /// it was on its way comes again by the watch.
     pub(super) fn replace(&self, kind: ObjectKind, list: Vec<(String, String, Live)>) -> Vec<(String, Arc<Live>)> {
         let mut copies = self.lock();
         let mut stale: BTreeSet<_> = copies.by_name.keys().filter(|key| key.0 == kind).cloned().collect();
         for (namespace, name, live) in list {
             let key = (kind, namespace, name);
             stale.remove(&key);
+            copies.remove(&key, |_| true);
             copies.insert(key, live);
         }
         // What the list is of is not known; the next event says how far the watch has come.
@@ -207,5 +211,13 @@ mod tests {
         assert_eq!(gone.len(), 1);
         let left: Vec<_> = owned.of("ns", "o").objects.into_keys().map(|(_, name)| name).collect();
         assert_eq!(left, ["c", "b"]);
+    }
+
+    #[test]
+    fn a_list_counts_where_a_restored_cluster_has_older_objects() {
+        let owned = Owned::default();
+        owned.insert(ObjectKind::Service, "ns", "a", live("9", "o"));
+        owned.replace(ObjectKind::Service, vec![("ns".into(), "a".into(), live("5", "o"))]);
+        assert_eq!(owned.of("ns", "o").objects[&(ObjectKind::Service, "a".to_owned())].version, "5");
     }
 }
