@@ -176,6 +176,18 @@ fn somebody_elses(ns: &Namespace) -> Result<(), Failed> {
     assert!(ns.find("Deployment/taken")?.is_none() && ns.find("Service/mcp-taken")?.is_none());
 
     assert_eq!(ns.get("Service/mcp-taken-proxy")?["metadata"]["resourceVersion"], mine["metadata"]["resourceVersion"]);
+    // A ConfigMap, which nothing of Berth's would collide with but its name.
+    let config =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept-runconfig"}, "data": {"mine": "1"}});
+    let mine = ns.create(&config)?;
+    ns.create(&mcp_server("kept", json!({})))?;
+    let cr =
+        ns.wait("MCPServer/kept", "says that it is taken", |cr| condition(cr, "ManagedElsewhere")["status"] == "True")?;
+    let message = condition(&cr, "Ready")["message"].clone();
+    assert!(message.as_str().is_some_and(|message| message.contains("ConfigMap kept-runconfig")), "{message}");
+    ns.settled_anyhow()?;
+    assert_eq!(ns.get("ConfigMap/kept-runconfig")?, mine);
+    assert!(ns.find("Deployment/kept")?.is_none() && ns.find("Service/mcp-kept")?.is_none());
     // It goes on once the name is free.
     ns.client.delete(&ns.name, "Service/mcp-taken-proxy")?;
     ns.wait("Deployment/taken", "is there", |_| true)?;

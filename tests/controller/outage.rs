@@ -7,7 +7,7 @@ use berth_test_cluster::{Berth, Result, Wire, wait_for};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
-use crate::alone::{Alone, leads, trial, wait_until_it_leads};
+use crate::alone::{Alone, leads, signal, trial, wait_until_it_leads};
 use crate::generation::stamp;
 use crate::objects::{mcp_server, parts, redis};
 use crate::world::{Namespace, World};
@@ -21,6 +21,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![
         trial(world, "outage::an_api_server_that_was_gone_finds_asked_for_work_done_and_no_other", gone),
         trial(world, "outage::an_api_server_that_hangs_holds_nothing_up_for_good", hanging),
+        trial(world, "outage::a_berth_that_starts_while_the_api_server_hangs_waits_for_it", early),
         trial(world, "outage::a_connection_that_falls_silent_is_given_up", silent),
     ]
 }
@@ -101,6 +102,24 @@ fn away(
         assert!(refused.stderr.contains("[berth:SessionStorageMissingForReplicas]"), "{refused:?}");
     }
     assert_eq!(berth.process().exit_status()?, None);
+    Ok(())
+}
+
+fn early(alone: &mut Alone) -> Result<(), Failed> {
+    const LATE: Duration = Duration::from_secs(12);
+    let pid = alone.cluster.api_server()?.pid();
+    signal(pid, "STOP")?;
+    let began = Instant::now();
+    let berth = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(LATE);
+            signal(pid, "CONT")
+        });
+        alone.berth(&[])
+    })?;
+    assert!(began.elapsed() >= LATE, "it was ready after {:?}", began.elapsed());
+    wait_until_it_leads(&berth)?;
+    alone.ns.build(&mcp_server("foo", json!({})))?;
     Ok(())
 }
 
