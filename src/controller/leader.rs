@@ -142,32 +142,41 @@ impl Candidate {
     pub(super) async fn release(&mut self) {
         self.leadership.set(None);
         self.metrics.leads(false);
-        let Some(mut lease) = self.held.take() else { return };
-        if let Some(spec) = &mut lease.spec {
-            spec.holder_identity = Some(String::new());
-            spec.lease_duration_seconds = Some(1);
-            spec.renew_time = Some(now());
-        }
-        match self.replace(&lease).await {
-            Ok(_) => tracing::info!("gave the lease back"),
+        match self.give_back().await {
+            Ok(true) => tracing::info!("gave the lease back"),
+            Ok(false) => {}
             Err(error) => tracing::debug!(%error, "the lease could not be given back; it ends by itself"),
+        }
+    }
+
+    /// Says whether there was one to give back.
+    async fn give_back(&mut self) -> Result<bool, Error> {
+        if let Some(held) = self.held.take() {
+            match self.replace(&given_back(held)).await {
+                Ok(_) => return Ok(true),
+                // Somebody else took it; or an attempt that was dropped with the process's end had been stored.
+                Err(Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match bounded(self.api.get_opt(LEASE_NAME)).await? {
+            Some(found) if record(&found).holder == self.me => self.replace(&given_back(found)).await.map(|_| true),
+            _ => Ok(false),
         }
     }
 
     /// Whether this replica holds the lease now.
     async fn attempt(&mut self) -> Result<bool, Error> {
-        if let Some(held) = self.held.take() {
+        // It stays held while it is renewed: this attempt may be dropped in the middle, and what was held is given back then.
+        if let Some(held) = self.held.clone() {
             match self.renew(held).await {
                 Ok(renewed) => {
                     self.held = Some(renewed);
                     return Ok(true);
                 }
                 // Somebody wrote it, or took it away.
-                Err((Error::Api(status), _)) if matches!(status.code, 404 | 409) => {}
-                Err((error, held)) => {
-                    self.held = Some(held);
-                    return Err(error);
-                }
+                Err(Error::Api(status)) if matches!(status.code, 404 | 409) => self.held = None,
+                Err(error) => return Err(error),
             }
         }
         let Some(found) = bounded(self.api.get_opt(LEASE_NAME)).await? else {
@@ -190,11 +199,11 @@ impl Candidate {
         }
     }
 
-    async fn renew(&self, mut held: Lease) -> Result<Lease, (Error, Lease)> {
+    async fn renew(&self, mut held: Lease) -> Result<Lease, Error> {
         if let Some(spec) = &mut held.spec {
             spec.renew_time = Some(now());
         }
-        self.replace(&held).await.map_err(|error| (error, held))
+        self.replace(&held).await
     }
 
     async fn create(&mut self) -> Result<bool, Error> {
@@ -228,6 +237,15 @@ impl Candidate {
     }
 }
 
+fn given_back(mut lease: Lease) -> Lease {
+    if let Some(spec) = &mut lease.spec {
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        spec.renew_time = Some(now());
+    }
+    lease
+}
+
 fn record(lease: &Lease) -> Record {
     let Some(spec) = &lease.spec else { return Record::default() };
     Record {
@@ -244,3 +262,138 @@ fn now() -> MicroTime {
 
 /// For the end of the process: longer is not waited for what is being written, nor for the lease.
 pub(super) const HAND_OVER: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kube::Config;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// An API server of one Lease, which can store a write and not answer.
+    #[derive(Default)]
+    struct Fake {
+        lease: Mutex<Option<Value>>,
+        is_silent: AtomicBool,
+    }
+
+    impl Fake {
+        fn holder(&self) -> Value {
+            let lease = self.lease.lock().unwrap();
+            lease.as_ref().map(|lease| lease["spec"]["holderIdentity"].clone()).unwrap_or_default()
+        }
+
+        fn answer(&self, method: &str, mut body: Value) -> (u16, Value) {
+            let mut lease = self.lease.lock().unwrap();
+            let stored = lease.as_ref().map_or(0, version);
+            match (method, &*lease) {
+                ("GET", Some(lease)) => return (200, lease.clone()),
+                ("GET" | "PUT", None) => return status(404),
+                ("POST", Some(_)) => return status(409),
+                ("PUT", Some(_)) if version(&body) != stored => return status(409),
+                _ => {}
+            }
+            body["metadata"]["resourceVersion"] = json!((stored + 1).to_string());
+            *lease = Some(body.clone());
+            (200, body)
+        }
+
+        async fn serve(self: Arc<Self>, stream: TcpStream) {
+            let mut stream = BufReader::new(stream);
+            loop {
+                let (mut head, mut length) = (String::new(), 0);
+                while !head.ends_with("\r\n\r\n") {
+                    let start = head.len();
+                    if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                    let line = head[start..].to_ascii_lowercase();
+                    length = line.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
+                }
+                let mut body = vec![0; length];
+                stream.read_exact(&mut body).await.unwrap();
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                let method = head.split(' ').next().unwrap();
+                let (code, body) = self.answer(method, body);
+                if method != "GET" && self.is_silent.load(Ordering::Acquire) {
+                    std::future::pending::<()>().await;
+                }
+                let body = body.to_string();
+                let head = format!(
+                    "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all((head + &body).as_bytes()).await.unwrap();
+            }
+        }
+    }
+
+    fn version(lease: &Value) -> u64 {
+        lease["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok()).unwrap_or(0)
+    }
+
+    fn status(code: u16) -> (u16, Value) {
+        let reason = if code == 404 { "NotFound" } else { "Conflict" };
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code});
+        (code, status)
+    }
+
+    async fn candidate(fake: &Arc<Fake>) -> Candidate {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let fake = Arc::clone(fake);
+        // Ends with the test's runtime.
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(Arc::clone(&fake).serve(stream));
+            }
+        });
+        let client = Client::try_from(Config::new(format!("http://{address}").parse().unwrap())).unwrap();
+        Candidate::new(client, "ns", "me".to_owned(), Arc::default(), Arc::default())
+    }
+
+    /// One attempt that the end of the process drops: it is stored, and not answered.
+    async fn dropped(candidate: &mut Candidate, fake: &Fake) {
+        fake.is_silent.store(true, Ordering::Release);
+        assert!(timeout(Duration::from_millis(500), candidate.attempt()).await.is_err());
+        fake.is_silent.store(false, Ordering::Release);
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_given_back_whatever_became_of_its_last_renewal() {
+        let fake = Arc::new(Fake::default());
+        let mut me = candidate(&fake).await;
+        assert!(me.attempt().await.unwrap() && me.attempt().await.unwrap());
+        assert_eq!(fake.holder(), "me");
+        dropped(&mut me, &fake).await;
+        me.release().await;
+        assert_eq!(fake.holder(), "", "it was renewed, and nobody heard of it");
+
+        assert!(me.attempt().await.unwrap());
+        me.release().await;
+        assert_eq!(fake.holder(), "");
+
+        // The first attempt of all.
+        dropped(&mut me, &fake).await;
+        assert_eq!(fake.holder(), "me");
+        me.release().await;
+        assert_eq!(fake.holder(), "");
+    }
+
+    #[tokio::test]
+    async fn the_lease_of_another_is_not_given_back() {
+        let fake = Arc::new(Fake::default());
+        let mut me = candidate(&fake).await;
+        assert!(me.attempt().await.unwrap());
+        let mut another = fake.lease.lock().unwrap().clone().unwrap();
+        another["spec"]["holderIdentity"] = json!("another");
+        assert_eq!(fake.answer("PUT", another).0, 200);
+        me.release().await;
+        assert_eq!(fake.holder(), "another");
+    }
+}
