@@ -1,6 +1,7 @@
 //! What is built, what is not, and that it goes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_test_cluster::wait_for;
 use libtest_mimic::{Failed, Trial};
@@ -17,6 +18,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         trial(world, "building::what_berth_does_not_do_is_not_built", refused),
         trial(world, "building::what_is_somebody_elses_is_not_touched", somebody_elses),
         trial(world, "building::what_is_toolhives_is_not_touched", toolhives),
+        trial(world, "building::what_asks_no_more_stays_as_it_is_and_goes_as_documented", asks_no_more),
     ]
 }
 
@@ -224,5 +226,36 @@ fn toolhives(ns: &Namespace) -> Result<(), Failed> {
         theirs["metadata"]["resourceVersion"]
     );
     assert!(ns.find("Deployment/foo")?.is_none() && ns.find("Service/mcp-foo")?.is_none());
+    Ok(())
+}
+
+fn asks_no_more(ns: &Namespace) -> Result<(), Failed> {
+    ns.build(&mcp_server("sample", json!({})))?;
+    ns.build(&mcp_server("other", json!({})))?;
+    let status = ns.get("MCPServer/sample")?["status"].clone();
+    ns.kubectl.run(&["annotate", "mcpserver", "sample", "berth.dev/class-"])?.ok()?;
+    ns.settled_anyhow()?;
+    let audit = ns.audit();
+    ns.edit("MCPServer/sample", &json!({"spec": {"image": "example:2", "oidcConfig": {"type": "kubernetes"}}}))?;
+    ns.edit("ConfigMap/sample-runconfig", &json!({"data": {"runconfig.json": "{}"}}))?;
+    // Everything is looked at each second.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(audit.writes_in(&ns.name), Vec::<String>::new());
+    for part in parts("sample") {
+        ns.get(&part)?;
+    }
+    assert_eq!(ns.get("MCPServer/sample")?["status"], status);
+
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/without-toolhive.md"))?;
+    let section = page.split("\n## ").find(|section| section.starts_with("Taking Berth away")).expect("a section");
+    let commands: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("    kubectl ")).collect();
+    assert_eq!(commands.len(), 1, "is the way to find it still right?");
+    ns.kubectl.run(&commands[0].split_whitespace().collect::<Vec<_>>())?.ok()?;
+    for part in parts("sample") {
+        wait_for(&format!("the end of {part}"), BOUND, || Ok(ns.find(&part)?.is_none().then_some(())))?;
+    }
+    for part in parts("other") {
+        ns.get(&part)?;
+    }
     Ok(())
 }
