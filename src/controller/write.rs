@@ -61,6 +61,12 @@ pub(super) async fn bounded<T>(request: impl Future<Output = Result<T, Error>>) 
     }
 }
 
+/// A `resourceVersion` that no object has: API servers count upwards, and the first write of a cluster is none of ours. One
+/// that makes an object does not look at it, so an apply that carries it can only create. Without it, a leader that was held
+/// up between not finding an object and making it would overwrite what a new leader has made meanwhile, being the same
+/// field manager. (A POST would be recorded as an update, and whoever updated a field keeps it beside whoever applies it.)
+const NONE_YET: &str = "1";
+
 /// Applies an object; on the state that `live` is a copy of, or where there is none.
 pub(super) async fn apply(
     client: &Client,
@@ -69,11 +75,12 @@ pub(super) async fn apply(
     live: Option<&Live>,
 ) -> Result<Live, Failure> {
     let mut json = object.json.clone();
-    if let (Some(live), Some(metadata)) = (live, json.get_mut("metadata").and_then(Value::as_object_mut)) {
-        metadata.insert("uid".to_owned(), json!(live.uid));
-        metadata.insert("resourceVersion".to_owned(), json!(live.version));
+    if let Some(metadata) = json.get_mut("metadata").and_then(Value::as_object_mut) {
+        if let Some(live) = live {
+            metadata.insert("uid".to_owned(), json!(live.uid));
+        }
+        metadata.insert("resourceVersion".to_owned(), json!(live.map_or(NONE_YET, |live| live.version.as_str())));
     }
-    // Where something was made of that name meanwhile, a conflict shows it.
     let params = PatchParams { force: live.is_some(), ..PatchParams::apply(FIELD_MANAGER) };
     patch(client, namespace, object.kind, object.name(), &params, &json).await
 }

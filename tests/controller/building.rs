@@ -1,5 +1,6 @@
 //! What is built, what is not, and that it goes.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         trial(world, "building::what_berth_does_not_do_is_not_built", refused),
         trial(world, "building::what_is_somebody_elses_is_not_touched", somebody_elses),
         trial(world, "building::what_is_toolhives_is_not_touched", toolhives),
+        trial(world, "building::what_another_leader_made_meanwhile_is_not_overwritten", made_meanwhile),
         trial(world, "building::what_asks_no_more_stays_as_it_is_and_goes_as_documented", asks_no_more),
     ]
 }
@@ -226,6 +228,47 @@ fn toolhives(ns: &Namespace) -> Result<(), Failed> {
         theirs["metadata"]["resourceVersion"]
     );
     assert!(ns.find("Deployment/foo")?.is_none() && ns.find("Service/mcp-foo")?.is_none());
+    Ok(())
+}
+
+/// A leader that is held up between not finding an object and making it, by a webhook that never answers; who made one
+/// meanwhile is the same field manager.
+fn made_meanwhile(ns: &Namespace) -> Result<(), Failed> {
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let hook = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": format!("silent-{}", ns.name)},
+        "webhooks": [{
+            "name": "silent.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "timeoutSeconds": 4, "failurePolicy": "Ignore",
+            "clientConfig": {"url": format!("https://{}/", silent.local_addr()?)},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns.name}},
+            "matchConditions": [{"name": "of-berth", "expression": "request.userInfo.username.endsWith(':berth')"}],
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}],
+        }],
+    });
+    ns.kubectl.run_with_stdin(&["create", "-f", "-"], &hook.to_string())?.ok()?;
+    // It takes a moment until it is asked.
+    std::thread::sleep(Duration::from_secs(2));
+    let audit = ns.audit();
+    ns.create(&mcp_server("foo", json!({})))?;
+    silent.set_nonblocking(true)?;
+    let asked = wait_for("the webhook being asked", BOUND, || Ok(silent.accept().ok()))?;
+    let made = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "foo-runconfig"},
+        "data": {"runconfig.json": "of the new leader"}});
+    ns.kubectl
+        .run_with_stdin(&["apply", "--server-side", "--field-manager=berth", "-f", "-"], &made.to_string())?
+        .ok()?;
+    let refused = format!("patch configmaps {}/foo-runconfig 409", ns.name);
+    wait_for("the old leader's write", BOUND, || {
+        let writes = audit.writes_in(&ns.name);
+        Ok(writes.iter().any(|write| write.contains("patch configmaps")).then_some(writes))
+    })
+    .map(|writes| assert!(writes.contains(&refused), "{writes:?}"))?;
+    ns.wait("MCPServer/foo", "says that it is taken", |cr| condition(cr, "ManagedElsewhere")["status"] == "True")?;
+    assert_eq!(ns.get("ConfigMap/foo-runconfig")?["data"], made["data"]);
+    drop(asked);
+    ns.kubectl.run(&["delete", "mutatingwebhookconfiguration", &format!("silent-{}", ns.name)])?.ok()?;
     Ok(())
 }
 
