@@ -52,6 +52,7 @@ pub(crate) fn writes(requests: &[Value]) -> Vec<String> {
 }
 
 fn no_drift(scene: &Scene<'_>) -> Result<(), Failed> {
+    scene.wait_until_alone()?;
     // Many of them, of which most ask for no pods: it is the objects that could drift.
     let mut all = String::new();
     for number in 0..50 {

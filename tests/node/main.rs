@@ -39,7 +39,6 @@ const SUBJECTS: &[Subject] = &[
     sessions::trials,
     scaling::trials,
     password::trials,
-    protocol::trials,
     generation::trials,
     fields::trials,
     virtual_server::trials,
@@ -48,7 +47,7 @@ const SUBJECTS: &[Subject] = &[
 /// Those that need the node for themselves, in this order.
 #[rustfmt::skip]
 const LAST: &[Subject] = &[
-    protocol::timed,
+    protocol::trials,
     lifecycle::trials,
     upgrade::trials,
 ];

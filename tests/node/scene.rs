@@ -46,6 +46,16 @@ impl<'a> Scene<'a> {
         self.ctx.stage()
     }
 
+    /// Waits until nothing is left of the trials before, for one that runs alone.
+    pub(crate) fn wait_until_alone(&self) -> Result<()> {
+        let run = self.name.rsplit_once('-').map_or(self.name.as_str(), |(run, _)| run);
+        wait_for("the end of what other trials had", BOUND, || {
+            let names = self.kubectl.run(&["get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}"])?.ok()?;
+            let others = names.split(' ').filter(|name| name.starts_with(run) && *name != self.name);
+            Ok((others.count() == 0).then_some(()))
+        })
+    }
+
     /// Applies an object as a user does.
     pub(crate) fn apply(&self, object: &Value) -> Result<()> {
         self.kubectl.apply_yaml(&object.to_string())?.ok()?;
@@ -144,6 +154,15 @@ impl<'a> Scene<'a> {
         let events = last(run(&["get", "events", "--sort-by=.lastTimestamp"]));
         let all = last(run(&["get", "mcpservers,virtualmcpservers,deployments,statefulsets,pods"]));
         format!("{message}\n{all}\n{events}").into()
+    }
+}
+
+impl Drop for Scene<'_> {
+    /// Gives the room that its pods had on the node to others.
+    fn drop(&mut self) {
+        // First what Berth would build again, and would be refused in a namespace that ends.
+        let _ = self.kubectl.run(&["delete", "mcpservers,virtualmcpservers", "--all", "--wait=false"]);
+        let _ = self.kubectl.run(&["delete", "namespace", &self.name, "--ignore-not-found", "--wait=false"]);
     }
 }
 

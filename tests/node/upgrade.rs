@@ -56,6 +56,8 @@ fn image(workload: &Value) -> &Value {
 }
 
 fn rolls_nothing(scene: &Scene<'_>) -> Result<(), Failed> {
+    // Berth's pods are more urgent than others: where the node is full, they would push some of them out.
+    scene.wait_until_alone()?;
     let installation = scene.ctx.installation();
     for program in ["berth", "berth-proxy"] {
         let image = Image::of_program(&format!("{program}:{NEXT}"), &installation.programs().join(program));
