@@ -48,6 +48,7 @@ const SUBJECTS: &[Subject] = &[
 #[rustfmt::skip]
 const LAST: &[Subject] = &[
     protocol::trials,
+    scaling::timed,
     lifecycle::trials,
     upgrade::trials,
 ];

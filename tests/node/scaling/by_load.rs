@@ -11,7 +11,7 @@ use berth_test_cluster::{Error, MCP_SERVER_IMAGE, Result, wait_for};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
-use super::{assert_going_on, assert_new_sessions, assert_stayed, session_on_each, templates};
+use super::{assert_going_on, assert_stayed, session_on_each, templates};
 use crate::client::Client;
 use crate::context::{Context, trial};
 use crate::lifecycle::{log_size, requests, writes};
@@ -108,7 +108,7 @@ fn by_the_load(scene: &Scene<'_>) -> Result<(), Failed> {
         scene.patch(&format!("hpa/{autoscaler}"), &json!({"spec": spec}))?;
     }
     let load = Load::start(scene.service("mcp-scaled-proxy")?);
-    let mut late = assert_new_sessions(scene, "scaled", &["scaled-2"])?;
+    let mut late = session_on_each(scene, "scaled", &["scaled-2"])?;
     let more = |owner: &'static str| {
         wait_for(&format!("more pods of a {owner}"), BOUND, || {
             let pods = scene.pods(owner)?;

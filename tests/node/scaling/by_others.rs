@@ -16,12 +16,16 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     ]
 }
 
-/// An autoscaler that keeps to its bounds without any metrics.
-pub(super) fn autoscaler(least: u32, most: u32) -> Value {
+pub(super) fn timed(ctx: &Arc<Context>) -> Vec<Trial> {
+    vec![trial(ctx, "scaling::pods_that_others_ask_for_get_sessions_in_time", in_time)]
+}
+
+/// An autoscaler of a workload called `foo` that keeps to its bounds without any metrics.
+pub(super) fn autoscaler(kind: &str, least: u32, most: u32) -> Value {
     json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "foo"},
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "foo"},
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": kind, "name": "foo"},
             "minReplicas": least, "maxReplicas": most,
             "metrics": [{"type": "External", "external": {
                 "metric": {"name": "of-nobody"}, "target": {"type": "Value", "value": "1"},
@@ -39,14 +43,14 @@ fn counts_of_others(scene: &Scene<'_>) -> Result<(), Failed> {
     // By hand.
     scene.kubectl.run(&["scale", "deployment/foo", "--replicas=2"])?.ok()?;
     scene.kubectl.run(&["scale", "statefulset/foo", "--replicas=2"])?.ok()?;
-    clients.extend(assert_new_sessions(scene, "foo", &["foo-1"])?);
+    clients.extend(session_on_each(scene, "foo", &["foo-1"])?);
     assert_stayed(&fronts, &scene.wait_for_pods("ReplicaSet", 2)?);
     assert_stayed(&servers, &scene.wait_for_pods("StatefulSet", 2)?);
 
     // By an autoscaler.
-    scene.apply(&autoscaler(3, 5))?;
+    scene.apply(&autoscaler("Deployment", 3, 5))?;
     assert_stayed(&fronts, &scene.wait_for_pods("ReplicaSet", 3)?);
-    scene.apply(&autoscaler(1, 2))?;
+    scene.apply(&autoscaler("Deployment", 1, 2))?;
     scene.wait_for_pods("ReplicaSet", 2)?;
     scene.kubectl.run(&["delete", "hpa", "foo"])?.ok()?;
 
@@ -105,4 +109,15 @@ fn let_go_and_taken_back(scene: &Scene<'_>) -> Result<(), Failed> {
     assert_eq!((answer.pod, answer.calls), (pod, 2), "a session goes on");
     assert_eq!(templates(scene, "foo")?, templates_before);
     Ok(())
+}
+
+/// By hand, and by an autoscaler.
+fn in_time(scene: &Scene<'_>) -> Result<(), Failed> {
+    scene.start("foo", &json!({"sessionStorage": redis()}))?;
+    let mut clients = session_on_each(scene, "foo", &["foo-0"])?;
+    scene.kubectl.run(&["scale", "statefulset/foo", "--replicas=2"])?.ok()?;
+    clients.extend(assert_new_sessions(scene, "foo", &["foo-1"])?);
+    scene.apply(&autoscaler("StatefulSet", 3, 5))?;
+    clients.extend(assert_new_sessions(scene, "foo", &["foo-2"])?);
+    Ok(assert_going_on(&mut clients, 2)?)
 }

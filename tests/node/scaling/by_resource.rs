@@ -11,7 +11,7 @@ use crate::context::{Context, trial};
 use crate::scene::{BOUND, Scene, redis};
 use crate::sessions::wait_for_the_end;
 
-pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
+pub(super) fn timed(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![trial(ctx, "scaling::by_the_resource_restarts_nothing", by_the_resource)]
 }
 

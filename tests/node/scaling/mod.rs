@@ -22,8 +22,13 @@ use crate::scene::{BOUND, Pod, Scene};
 const NEW_SESSIONS: Duration = Duration::from_secs(10);
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
-    let all = [by_load::trials, by_resource::trials, by_others::trials, of_virtual_servers::trials];
+    let all = [by_load::trials, by_others::trials, of_virtual_servers::trials];
     all.iter().flat_map(|trials| trials(ctx)).collect()
+}
+
+/// Those that measure how soon pods get sessions, which other trials would disturb.
+pub(crate) fn timed(ctx: &Arc<Context>) -> Vec<Trial> {
+    [by_resource::timed, by_others::timed].iter().flat_map(|trials| trials(ctx)).collect()
 }
 
 /// Those of these pods that are still there are the same, and none has been restarted.

@@ -32,7 +32,7 @@ fn by_others(scene: &Scene<'_>) -> Result<(), Failed> {
         assert_stayed(&last, &now);
         last = now;
     }
-    scene.apply(&autoscaler(3, 5))?;
+    scene.apply(&autoscaler("Deployment", 3, 5))?;
     assert_stayed(&last, &scene.wait_for_pods("ReplicaSet", 3)?);
     assert_eq!(template()?, template_before);
 
