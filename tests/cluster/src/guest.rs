@@ -121,7 +121,7 @@ impl Relay {
     fn pass(&self, client: TcpStream, target: SocketAddr) -> Result<()> {
         let mut broken = None;
         for _ in 0..ATTEMPTS {
-            let tunnel = self.tunnel(broken)?;
+            let tunnel = self.tunnel(broken.as_ref())?;
             match relay::ask(tunnel, target) {
                 Ok(Answer::Accepted(carrier)) => {
                     // What fails here is of this connection, and closes it.
@@ -132,25 +132,21 @@ impl Relay {
                 }
                 // Closed, as a port without a listener would.
                 Ok(Answer::Refused) => return Ok(()),
-                Err(error) => {
-                    self.say_so(&error);
-                    broken = Some(tunnel);
-                }
+                Err(error) => broken = Some((tunnel, error)),
             }
         }
         Err(Error::new("kubectl port-forward does not lead to the pod; its log says why"))
     }
 
-    fn say_so(&self, error: &io::Error) {
-        eprintln!("a tunnel to the cluster is broken, and made anew: {error} ({})", self.dir.display());
-    }
-
     /// Where the tunnel begins, if it is not the one that was found broken; else that of a new one.
-    fn tunnel(&self, broken: Option<SocketAddr>) -> Result<SocketAddr> {
+    fn tunnel(&self, broken: Option<&(SocketAddr, io::Error)>) -> Result<SocketAddr> {
         let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*tunnel {
-            Some(tunnel) if Some(tunnel.address) != broken => return Ok(tunnel.address),
-            _ => {}
+        match (&*tunnel, broken) {
+            (Some(tunnel), Some((address, error))) if tunnel.address == *address => {
+                eprintln!("the tunnel to the cluster is broken, and made anew: {error}");
+            }
+            (Some(tunnel), _) => return Ok(tunnel.address),
+            (None, _) => {}
         }
         // Ends the old one.
         *tunnel = None;

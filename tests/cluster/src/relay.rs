@@ -19,8 +19,9 @@ use crate::{Error, Result};
 pub(crate) const PORT: u16 = 7777;
 
 const CONNECT: Duration = Duration::from_secs(5);
-/// For the first words of a carrier, and for its end when all has been said.
-const WORDS: Duration = Duration::from_secs(10);
+/// For the first words of a carrier, and for its end when all has been said. A carrier that takes longer is taken for one
+/// that leads nowhere, and with it all others; so this is for a machine that is very busy.
+const WORDS: Duration = Duration::from_secs(60);
 const LONGEST_ADDRESS: usize = 64;
 
 const ACCEPTED: u8 = b'+';

@@ -1,11 +1,14 @@
 //! The one-node cluster does what the tests rely on: pods run, Services balance, names resolve.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use berth_test_cluster::{Error, Kubectl, Node, Result, busybox_image, redis_image, wait_for};
+use berth_test_cluster::{ControlPlane, Error, Kubectl, Node, Result, Stage, busybox_image, redis_image, wait_for};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -141,6 +144,77 @@ fn a_node_runs_pods_balances_services_and_resolves_names() -> Result<()> {
         Ok(answers.ends_with("+OK\r\n").then_some(()))
     })?;
     assert_eq!(answers, "-NOAUTH Authentication required.\r\n+OK\r\n+PONG\r\n+OK\r\n");
+    from_outside(&node, service, redis)?;
     eprintln!("all after {:?}", start.elapsed());
     Ok(())
+}
+
+/// As on a cluster of somebody's: through a pod, and without a trace afterwards.
+fn from_outside(node: &Node, service: SocketAddr, redis: SocketAddr) -> Result<()> {
+    let cluster = ControlPlane::connect("the kubeconfig of a node", node.kubectl().kubeconfig().as_os_str())?;
+    let programs = Path::new(env!("CARGO_BIN_EXE_berth-test-cluster")).parent().unwrap_or(Path::new("/"));
+    let namespaces = || node.kubectl().run(&["get", "namespaces", "-o", "name"])?.ok();
+    let before = namespaces()?;
+    let stage = Stage::on(cluster, &node.load_command(), programs)?;
+    assert_ne!(namespaces()?, before);
+
+    let (local, store) = (stage.forward(service)?, stage.forward(redis)?);
+    let page = || ask(TcpStream::connect(local).map_err(lost)?, "GET / HTTP/1.0\r\n\r\n");
+    let mut seen = HashSet::new();
+    wait_for("answers of all pods", BOUND, || {
+        seen.insert(page()?.lines().last().unwrap_or_default().to_owned());
+        Ok((seen.len() == 3).then_some(()))
+    })?;
+
+    // Asked for, all said, and answered then; and one that stays open meanwhile.
+    let mut open = TcpStream::connect(store).map_err(lost)?;
+    let half = TcpStream::connect(store).map_err(lost)?;
+    (&half).write_all(b"PING\r\n").map_err(lost)?;
+    half.shutdown(Shutdown::Write).map_err(lost)?;
+    assert_eq!(ask(half, "")?, "-NOAUTH Authentication required.\r\n");
+    assert_eq!(exchange(&mut open, "AUTH open-sesame\r\n")?, "+OK\r\n");
+
+    // A client that leaves in the middle takes nobody along.
+    for _ in 0..20 {
+        drop(TcpStream::connect(local).map_err(lost)?);
+    }
+    assert_eq!(exchange(&mut open, "PING\r\n")?, "+PONG\r\n");
+
+    // A tunnel that ends is made anew, before anything is said in it.
+    let first = tunnels(&stage)?;
+    assert_eq!(first.len(), 1, "one tunnel was enough so far");
+    let kill = format!("kill -s KILL {}", first[0]);
+    assert!(Command::new("sh").args(["-c", &kill]).status().map_err(lost)?.success());
+    assert!(page()?.contains("200 OK"));
+    assert_eq!(tunnels(&stage)?.len(), 2);
+
+    drop(stage);
+    assert_eq!(namespaces()?, before);
+    Ok(())
+}
+
+/// The processes of all tunnels so far.
+fn tunnels(stage: &Stage) -> Result<Vec<String>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir(stage.cluster().dir()).map_err(lost)? {
+        let path = entry.map_err(lost)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("port-forward") && name.ends_with(".pid") {
+            pids.push(fs::read_to_string(&path).map_err(lost)?.trim().to_owned());
+        }
+    }
+    Ok(pids)
+}
+
+/// One answer on a connection that stays open.
+fn exchange(stream: &mut TcpStream, request: &str) -> Result<String> {
+    stream.set_read_timeout(Some(BOUND)).map_err(lost)?;
+    stream.write_all(request.as_bytes()).map_err(lost)?;
+    let mut answer = [0; 64];
+    let length = stream.read(&mut answer).map_err(lost)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+fn lost(cause: std::io::Error) -> Error {
+    Error::new(format!("on the way into the cluster: {cause}"))
 }
