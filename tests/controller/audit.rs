@@ -58,7 +58,13 @@ impl Audit {
         events.filter(|event| event["user"]["username"] == "system:serviceaccount:berth-system:berth").collect()
     }
 
-    /// Those that are about one namespace.
+    /// All that are about one namespace.
+    pub(crate) fn requests_in(&self, namespace: &str) -> Vec<String> {
+        let of = format!(" {namespace}/");
+        self.requests().into_iter().filter(|request| request.contains(&of)).collect()
+    }
+
+    /// The writes that are.
     pub(crate) fn writes_in(&self, namespace: &str) -> Vec<String> {
         let of = format!(" {namespace}/");
         self.writes().into_iter().filter(|request| request.contains(&of)).collect()

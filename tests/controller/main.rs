@@ -10,6 +10,7 @@ mod answers;
 mod audit;
 mod building;
 mod client;
+mod cost;
 mod drift;
 mod generation;
 mod injector;
@@ -36,6 +37,7 @@ const SUBJECTS: &[Subject] = &[
     alone::trials,
     answers::trials,
     building::trials,
+    cost::trials,
     drift::trials,
     generation::trials,
     moving::trials,
