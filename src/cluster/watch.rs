@@ -13,6 +13,7 @@ use super::Shared;
 use super::resource::{Arriving, api_resource};
 use super::store::Copies;
 use super::watching::{self, Attempts};
+use crate::backoff::jitter;
 use crate::policy::CrKind;
 use crate::policy::names::{TOOLHIVE_GROUP, TOOLHIVE_VERSIONS};
 
@@ -48,6 +49,8 @@ impl Watch {
                     } else {
                         self.follow::<false>(version, &mut synced, &mut attempts).await;
                     }
+                    // What is still said to be served is asked for again at once, otherwise.
+                    attempts.failed_before("not served any more".to_owned()).await;
                 }
                 Ok(None) => {
                     attempts.succeeded();
@@ -60,7 +63,7 @@ impl Watch {
                         );
                         synced();
                     }
-                    sleep(LOOK_AGAIN).await;
+                    sleep(jitter(LOOK_AGAIN)).await;
                 }
                 Err(reason) => attempts.failed_before(reason).await,
             }
