@@ -82,6 +82,16 @@ impl Desk {
         command
     }
 
+    /// The script as a terminal starts it. Whoever runs the tests in the background may have them ignore Ctrl-C, and a
+    /// shell cannot undo that.
+    fn with_signals(&self) -> Command {
+        let mut command = Command::new("env");
+        command.args(["-i", "--default-signal=INT,TERM"]);
+        command.arg(format!("PATH={}", self.path.join("programs").display()));
+        command.arg(format!("ROOT={}", self.path.display())).arg(self.path.join("tests/kind/run"));
+        command
+    }
+
     fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
@@ -206,7 +216,7 @@ impl Drop for Running {
 fn a_signal_ends_the_suite_and_deletes_the_cluster() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let desk = Desk::new(signal).with("endless", "");
-        let mut script = Running(desk.command(&[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+        let mut script = Running(desk.with_signals().stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
         let pid = wait_for("a suite that runs", BOUND, || Ok(desk.text("pid").trim().parse::<u32>().ok())).unwrap();
         let alive = || Path::new(&format!("/proc/{pid}")).exists();
         assert!(alive());
