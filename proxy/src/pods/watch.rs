@@ -19,6 +19,9 @@ use crate::route::Standing;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// At least this long between two questions, however many requests ask for one.
 const PACE: Duration = Duration::from_millis(100);
+/// How far two looks at one answer of a cache may seem to be apart: lifetimes are whole seconds, in each cache that passes
+/// it on.
+const ROUNDING: Duration = Duration::from_secs(2);
 /// How long a request waits for a new answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -173,10 +176,10 @@ impl Pods {
             let as_of = answer.as_ref().and_then(|(_, age)| asked_at.checked_sub(*age));
             // With several caches, an answer may be older than the one before.
             if let Some((snapshot, _)) = answer
-                && as_of >= newest
+                && as_of.is_none_or(|as_of| newest.is_none_or(|newest| as_of + ROUNDING >= newest))
             {
                 self.learn(snapshot, &changed);
-                newest = as_of;
+                newest = newest.max(as_of);
             }
             self.round.send_replace(Some(Round { asked_at, as_of }));
             tokio::time::sleep(PACE).await;
