@@ -96,7 +96,7 @@ impl Reconciler {
                 }
                 // Another resource of the name, with other objects.
                 if uid(&cr) != before {
-                    return Ok(Some(Duration::ZERO));
+                    return Err(Failure::Outdated("it is another resource of the name".to_owned()));
                 }
                 action = self.decide(key, &cr, &mut snapshot).await?;
             }
@@ -164,6 +164,11 @@ impl Reconciler {
         result
     }
 
+    /// Before each write: one that takes its time may outlast the lease.
+    fn go_on(&self) -> Result<(), Failure> {
+        if self.leadership.may_write() { Ok(()) } else { Err(Failure::NotLeading) }
+    }
+
     async fn carry_out_one(
         &self,
         key: &CrKey,
@@ -171,9 +176,7 @@ impl Reconciler {
         snapshot: &mut Snapshot,
         done: &mut Vec<(&'static str, String)>,
     ) -> Result<(), Failure> {
-        if !self.leadership.may_write() {
-            return Err(Failure::NotLeading);
-        }
+        self.go_on()?;
         let (client, namespace) = (&self.client, key.namespace.as_str());
         let (kind, name, verb) = match step {
             Step::Create(object) => {
@@ -186,13 +189,13 @@ impl Reconciler {
                 if let Some(count) = hand_over {
                     live = write::hand_over(client, namespace, object, &live, *count).await?;
                     self.metrics.controller_write(object.kind.as_str(), ControllerWrite::HandOver);
-                    if !self.leadership.may_write() {
-                        return Err(Failure::NotLeading);
-                    }
+                    self.go_on()?;
                 }
                 let live = match write::apply(client, namespace, object, Some(&live)).await {
                     Err(Failure::Refused(_)) if object.kind == ObjectKind::Service => {
+                        self.go_on()?;
                         let live = write::restore_ports(client, namespace, object, &live).await?;
+                        self.go_on()?;
                         write::apply(client, namespace, object, Some(&live)).await?
                     }
                     applied => applied?,
