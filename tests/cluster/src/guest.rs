@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{self, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,7 +56,10 @@ impl Guest {
                  appended"
             )));
         }
-        let kubectl = cluster.kubectl().in_namespace(&cluster.namespace()?);
+        // Of another name than those of trials, some of which wait until all others are gone.
+        let namespace = format!("berth-relay-{}", process::id());
+        cluster.make_namespace(&namespace)?;
+        let kubectl = cluster.kubectl().in_namespace(&namespace);
         load_image(load, cluster.dir(), &Image::of_program(IMAGE, program))?;
         kubectl.apply_yaml(POD)?.ok()?;
         wait_for("a pod that connections go through", READY, || {
