@@ -181,7 +181,10 @@ fn without_the_controller(scene: &Scene<'_>) -> Result<(), Failed> {
     scene.ctx.installation().upgrade(&arguments)?;
     system.run(&["rollout", "status", "deployment/berth", "--timeout=90s"])?.ok()?;
     // It leads, and has seen to everything: what it is asked for now is done.
-    scene.patch("mcpserver/foo", &json!({"spec": {"replicas": 3}}))?;
+    // The pod is ready a moment before the node's rules lead to it.
+    wait_for("a webhook that answers", BOUND, || {
+        Ok(scene.patch("mcpserver/foo", &json!({"spec": {"replicas": 3}})).ok())
+    })?;
     scene.wait_for_pods("ReplicaSet", 3)?;
     let after = versions(scene)?;
     for (name, object) in &before {
