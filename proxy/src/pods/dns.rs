@@ -12,7 +12,6 @@ use hickory_resolver::config::{
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
-
 use parking_lot::Mutex;
 
 use super::lifetime::Lifetime;
