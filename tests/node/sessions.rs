@@ -43,7 +43,7 @@ fn calls_of_the_sdk(scene: &Scene<'_>, server: &str) -> Result<String, Failed> {
 }
 
 /// Waits for the 404 of a session whose pod goes. Until then the pod itself answers, and then nobody: "later" is all that a
-/// proxy says. `meanwhile` runs after each answer.
+/// proxy says, but to a request that the pod took with it. `meanwhile` runs after each answer.
 pub(crate) fn wait_for_the_end(
     client: &mut Client,
     pod: &str,
@@ -66,7 +66,9 @@ pub(crate) fn wait_for_the_end(
         thread::sleep(Duration::from_millis(50));
         Ok((answer.status == 404).then_some(()))
     })?;
-    assert!(seen.iter().all(|status| [503, 404].contains(status)), "{seen:?}");
+    // The one request that was with the pod as it ended may have been carried out: nobody sends it again.
+    let later = seen.strip_prefix(&[502]).unwrap_or(&seen);
+    assert!(later.iter().all(|status| [503, 404].contains(status)), "{seen:?}");
     Ok(())
 }
 
