@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -51,7 +52,8 @@ async fn send_h1(
             Some(connection) => connection,
             None => Box::pin(PodConnection::open(target.address)).await?,
         };
-        let Some(request) = slot.take() else { return Err(Failure::Broken) };
+        let Some(mut request) = slot.take() else { return Err(Failure::Broken) };
+        chunk_unknown_length(&mut request);
         match connection.exchange(request).await {
             Ok(response) => {
                 let keep_alive = keep_alive_timeout(response.headers());
@@ -107,6 +109,13 @@ pub(crate) fn to_pod(mut head: request::Parts, body: RequestBody) -> Request<Req
     head.version = Version::HTTP_11;
     head.extensions.clear();
     Request::from_parts(head, body)
+}
+
+/// Says that a body of unknown length is chunked: a GET that says neither counts as one without a body.
+fn chunk_unknown_length(request: &mut Request<RequestBody>) {
+    if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 fn note(worker: &Worker, pod: PodId, failure: &Failure) {
