@@ -124,3 +124,24 @@ impl futures_core::Stream for Pieces {
         self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(hyper::body::Frame::data(piece.into()))))
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunking_wins_over_a_length_beside_it_in_a_response() {
+    for length in [1, 50] {
+        let address = raw_server(move |mut stream| async move {
+            while !read_head(&mut stream).await.is_empty() {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(b"5\r\nhello\r\n0\r\n\r\n").await.unwrap();
+            }
+        })
+        .await;
+        let proxy = Replica::default().start(&[format!("http://{address}")]).await;
+        let mut client = Client::connect(proxy.address).await;
+        for _ in 0..2 {
+            let reply = client.get("/x", &[]).await;
+            assert_eq!((reply.status, reply.body.as_str()), (200, "hello"), "length: {length}");
+            assert_eq!(reply.header("content-length"), None);
+        }
+    }
+}

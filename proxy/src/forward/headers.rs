@@ -65,6 +65,10 @@ impl Standing {
         self.hop_by_hop[0]
     }
 
+    fn transfer_encoding(&self) -> bool {
+        self.hop_by_hop[4]
+    }
+
     fn te(&self) -> bool {
         self.hop_by_hop[5]
     }
@@ -176,7 +180,12 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 /// Makes the head of a response that of the next hop; `upgraded` when it is a 101.
 pub fn forward_response(headers: &mut HeaderMap, upgraded: bool) {
     let protocol = if upgraded { headers.get(header::UPGRADE).cloned() } else { None };
-    remove_hop_by_hop(headers, &Standing::in_head(headers));
+    let standing = Standing::in_head(headers);
+    if standing.transfer_encoding() {
+        // The body was read by its coding, and may have another length (RFC 9112, 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    remove_hop_by_hop(headers, &standing);
     if let Some(protocol) = protocol {
         headers.insert(header::UPGRADE, protocol);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
