@@ -1,6 +1,7 @@
 //! `berth-test-cluster up`: a control plane to play with, until Ctrl-C.
 
 use std::env;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -117,11 +118,16 @@ fn node(alone: bool) -> Result<()> {
         Installation::new(&stage, programs, &[])?;
         let endpoint = stage.sample("default")?;
         // Beside the line that scripts wait for, and before it.
-        println!("the MCPServer sample answers MCP at http://{endpoint}/mcp");
+        tell(&format!("the MCPServer sample answers MCP at http://{endpoint}/mcp"));
     }
     eprintln!("logs are in {}; Ctrl-C ends everything", stage.cluster().dir().display());
     eprintln!("a kubectl of the same version is {}", stage.kubectl().program().display());
     stay_until_signal(&lines, None)
+}
+
+/// Prints to a reader, who may leave when he has read as much as he wants: the cluster stays all the same.
+fn tell(lines: &str) {
+    let _ = writeln!(io::stdout(), "{lines}");
 }
 
 /// Prints what a reader waits for, and stays until a signal asks for the end.
@@ -138,7 +144,7 @@ async fn stay(ready: &str, mut berth: Option<&mut Berth>) -> Result<()> {
     let mut terminate = on(SignalKind::terminate())?;
     let mut hangup = on(SignalKind::hangup())?;
     // Whoever reads it may send one at once.
-    println!("{ready}");
+    tell(ready);
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
