@@ -11,7 +11,7 @@ use berth_proxy::pods::{Naming, Pods, StatefulSetNaming};
 use berth_proxy::proxy::Proxy;
 use berth_proxy::session::{Identity, SessionSettings, Sessions};
 use support::dns::{Dns, Mood, Zone};
-use support::{CALL, Client, INITIALIZE, Pod, Replica};
+use support::{CALL, Client, INITIALIZE, PATIENCE, Pod, Replica};
 use tokio::net::TcpListener;
 
 /// A DNS server that knows these pods.
@@ -111,6 +111,35 @@ async fn a_pod_is_gone_only_by_a_good_answer() {
     assert_eq!((reply.status, reply.json()["error"]["code"].as_i64()), (404, Some(-32001)));
     dns.zone.lock().pods.insert(0, ip(&a));
     tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(client.post(Some(&id), CALL).await.status, 404, "unpinned");
+}
+
+/// A 404 there would send the client to the old transport.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_initialize_that_names_a_session_of_a_gone_pod_is_placed_afresh() {
+    let ([a, b], port) = pods(["a", "b"]).await;
+    let dns = dns(&[(0, &a), (1, &b)]).await;
+    dns.zone.lock().ready = vec![ip(&a)];
+    let proxy = replica(&dns, port, &sessions(port)).await;
+    let mut client = Client::connect(proxy.address).await;
+    let id = client.post(None, INITIALIZE).await.session();
+    {
+        let mut zone = dns.zone.lock();
+        zone.pods.remove(&0);
+        zone.ready = vec![ip(&b)];
+    }
+    let begun = Instant::now();
+    let reply = loop {
+        let reply = client.post(Some(&id), INITIALIZE).await;
+        if reply.body == "b" {
+            break reply;
+        }
+        assert!([200, 503].contains(&reply.status), "{reply:?}");
+        assert!(begun.elapsed() < PATIENCE, "the pod's end is never noticed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(!b.seen()[0].headers.contains_key("mcp-session-id"), "the ended session is stripped");
+    assert_eq!(client.post(Some(&reply.session()), CALL).await.body, "b");
     assert_eq!(client.post(Some(&id), CALL).await.status, 404, "unpinned");
 }
 

@@ -111,14 +111,15 @@ impl World {
         }
     }
 
-    /// Obeys the table until it comes to an end.
-    fn route(&mut self, replica: usize, request: Request) -> Action<Pod> {
+    /// Obeys the table until it comes to an end. Also gives the pod that it unpinned the session from.
+    fn route(&mut self, replica: usize, request: Request) -> (Action<Pod>, Option<Pod>) {
         let Request { session, source, kind, initialize } = request;
         let cached = self.replicas[replica].cache.get(&session).copied();
         let known = cached.map_or(Known::NotCached, Known::Cached);
         let standing = cached.map_or(Standing::Present, |pod| self.standing(replica, pod));
         let mut facts = Facts { kind, source: Some(source), known, standing, peek: Peek::NotYet };
-        for _ in 0..4 {
+        let mut unpinned = None;
+        for _ in 0..5 {
             match decide(&facts) {
                 Action::LookUp => {
                     facts.known = match (self.store_up, self.store.get(&session).copied()) {
@@ -133,7 +134,11 @@ impl World {
                     }
                 }
                 Action::Peek => facts.peek = if initialize { Peek::Initialize } else { Peek::Other },
-                end => return end,
+                Action::Unpin(pod) => {
+                    unpinned = Some(pod);
+                    facts.known = Known::Ended;
+                }
+                end => return (end, unpinned),
             }
         }
         panic!("the table never comes to an end for {facts:?}");
@@ -160,7 +165,7 @@ impl World {
         let stored = self.store.get(&session).copied().filter(|_| self.store_up);
         let holder = self.living.get(&session).copied();
         let dns_up = self.dns_up;
-        let action = self.route(replica, request);
+        let (action, unpinned) = self.route(replica, request);
         let context = format!("{request:?}, cached {cached:?}, stored {stored:?}, living {holder:?}: {action:?}");
         // Before all: a living session.
         if let Some(holder) = holder {
@@ -171,17 +176,21 @@ impl World {
             }
         }
         // And each row for what it says.
+        let starts_anew = request.source == Source::Header && request.kind == Kind::Post && request.initialize;
         let pinned = cached.or(stored);
+        if let Some(pod) = unpinned {
+            assert_eq!(pinned, Some(pod), "{context}");
+            assert!(dns_up && !self.pods.contains(&pod), "unpinned without proof: {context}");
+            let end = if starts_anew { Action::PlaceAnew } else { Action::SessionNotFound };
+            assert_eq!(action, end, "{context}");
+            self.store.remove(&session);
+            self.forget(session);
+            return;
+        }
         match (pinned, action) {
             (Some(pin), Action::Forward(pod)) => {
                 assert_eq!(pin, pod, "{context}");
                 assert!(self.replicas[replica].pods.contains(&pod), "not in the last good answer: {context}");
-            }
-            (Some(pin), Action::UnpinAndNotFound(pod)) => {
-                assert_eq!(pin, pod, "{context}");
-                assert!(dns_up && !self.pods.contains(&pod), "unpinned without proof: {context}");
-                self.store.remove(&session);
-                self.forget(session);
             }
             (Some(pin), Action::Unavailable(Why::PodUnproven)) => {
                 assert!(!dns_up && !self.replicas[replica].pods.contains(&pin), "{context}");
@@ -189,7 +198,6 @@ impl World {
             (None, Action::Unavailable(Why::Store)) => assert!(!self.store_up || self.in_doubt, "{context}"),
             (None, action) => {
                 assert!(self.store_up && !self.in_doubt, "{context}");
-                let starts_anew = request.source == Source::Header && request.kind == Kind::Post && request.initialize;
                 match action {
                     Action::Claim => {
                         assert!(request.source.is_named(), "{context}");

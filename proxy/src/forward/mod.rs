@@ -111,10 +111,11 @@ pub(crate) async fn serve(
                 call.prepare(&mut head, connection);
                 (Route::Claimed, Box::pin(call.claim(key, head, body)).await)
             }
-            (Action::UnpinAndNotFound(pin), Some(key)) => {
+            (Action::Unpin(pin), Some(key)) => {
                 tracing::info!(session = %key, pod = %pin.pod, "a session ended with its pod");
                 Box::pin(sessions.unpin(&key, pin.pod, UnpinReason::PodGone)).await;
-                (Route::Unknown, Box::pin(call.answer(Answer::SessionNotFound, Some(body))).await)
+                facts.known = Known::Ended;
+                continue;
             }
             (Action::SessionNotFound, _) => {
                 (Route::Unknown, Box::pin(call.answer(Answer::SessionNotFound, Some(body))).await)
@@ -128,8 +129,8 @@ pub(crate) async fn serve(
             }
             // The last four name a session, so they have a key.
             (Action::Place | Action::PlaceAnew, _)
-            | (Action::Forward(_) | Action::LookUp | Action::Claim | Action::UnpinAndNotFound(_), None) => {
-                let anew = matches!(facts.known, Known::Unknown);
+            | (Action::Forward(_) | Action::LookUp | Action::Claim | Action::Unpin(_), None) => {
+                let anew = matches!(facts.known, Known::Unknown | Known::Ended);
                 let route = match (anew, sessionless) {
                     (true, _) => Route::PlacedAnew,
                     (_, true) => Route::Sessionless,

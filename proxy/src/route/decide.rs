@@ -15,6 +15,8 @@ pub enum Known<P> {
     Stored(P),
     /// The store answered that there is none.
     Unknown,
+    /// It ended with its pod, and was unpinned.
+    Ended,
     /// The store cannot say: dead, hung, or just emptied.
     StoreUnavailable,
 }
@@ -80,10 +82,10 @@ pub enum Action<P> {
     PlaceAnew,
     /// Pins the client's own id to the best pod, or follows the winner of a race, then goes there.
     Claim,
+    /// Unpins, because the pod is gone with all its sessions, then decides again.
+    Unpin(P),
     /// 404, JSON-RPC -32001: the client starts anew.
     SessionNotFound,
-    /// Unpins, because the pod is gone with all its sessions, then as [`Action::SessionNotFound`].
-    UnpinAndNotFound(P),
     /// 503 and `Retry-After`: the session may live on.
     Unavailable(Why),
 }
@@ -95,19 +97,19 @@ pub fn decide<P: Copy>(facts: &Facts<P>) -> Action<P> {
         Known::NoSession => Action::Place,
         Known::Cached(pod) | Known::Stored(pod) => match facts.standing {
             Standing::Present => Action::Forward(pod),
-            Standing::Gone => Action::UnpinAndNotFound(pod),
+            Standing::Gone => Action::Unpin(pod),
             Standing::Unproven => Action::Unavailable(Why::PodUnproven),
         },
         Known::NotCached => Action::LookUp,
         Known::StoreUnavailable => Action::Unavailable(Why::Store),
         Known::Unknown if source.is_named() => Action::Claim,
         // Clients that get a 404 for `initialize` fall back to the old transport.
-        Known::Unknown if facts.kind == Kind::Post && source == Source::Header => match facts.peek {
+        Known::Unknown | Known::Ended if facts.kind == Kind::Post && source == Source::Header => match facts.peek {
             Peek::NotYet => Action::Peek,
             Peek::Initialize => Action::PlaceAnew,
             Peek::Other => Action::SessionNotFound,
         },
-        Known::Unknown => Action::SessionNotFound,
+        Known::Unknown | Known::Ended => Action::SessionNotFound,
     }
 }
 
@@ -163,9 +165,21 @@ mod tests {
     fn pinned_pod_gone() {
         for known in [Known::Cached(3), Known::Stored(3)] {
             let facts = Facts { standing: Standing::Gone, ..post(known) };
-            assert_eq!(decide(&facts), Action::UnpinAndNotFound(3));
+            assert_eq!(decide(&facts), Action::Unpin(3));
             let facts = Facts { standing: Standing::Unproven, ..facts };
             assert_eq!(decide(&facts), Action::Unavailable(Why::PodUnproven));
+        }
+    }
+
+    #[test]
+    fn ended_with_its_pod() {
+        let facts = post(Known::Ended);
+        assert_eq!(decide(&facts), Action::Peek);
+        assert_eq!(decide(&Facts { peek: Peek::Other, ..facts }), Action::SessionNotFound);
+        assert_eq!(decide(&Facts { peek: Peek::Initialize, ..facts }), Action::PlaceAnew);
+        assert_eq!(decide(&Facts { kind: Kind::Get, ..facts }), Action::SessionNotFound);
+        for source in [Source::Query, Source::NamedHeader, Source::NamedCookie] {
+            assert_eq!(decide(&Facts { source: Some(source), ..facts }), Action::SessionNotFound, "{source:?}");
         }
     }
 
