@@ -67,26 +67,18 @@ impl Context {
     }
 }
 
-/// The programs of the other packages, which Cargo builds for their own tests only.
+/// The programs of the other packages, which Cargo builds for their own tests only. By way of a test of each, so that
+/// what they depend on has the features that `cargo test --workspace` built it with, and is there already.
 fn build() -> Result<()> {
+    let tests = ["--test", "node", "--test", "ending", "--test", "sessions"];
     let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            "berth-proxy",
-            "--package",
-            "berth-example-mcp-server",
-            "--package",
-            "berth-test-cluster",
-            "--bins",
-        ])
+        .args(["test", "--no-run", "--quiet", "--locked", "--workspace"])
+        .args(tests)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::new(format!("cargo build of the programs for images: {status}"))),
+        Ok(status) => Err(Error::new(format!("cargo test --no-run, for the programs of images: {status}"))),
         Err(error) => Err(Error::new(format!("cannot run cargo: {error}"))),
     }
 }
