@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::components::LESS_GARBAGE_COLLECTION;
 use crate::{Error, Process, Result, wait_for};
 
 /// kubectl repeats some refused writes without end; no command of a test takes this long.
@@ -94,6 +95,7 @@ impl Kubectl {
     pub fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Result<Output> {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).env("HOME", &self.home).env_remove("KUBECONFIG");
+        command.envs([LESS_GARBAGE_COLLECTION]);
         if let Some(namespace) = &self.namespace {
             command.args(["--namespace", namespace]);
         }
