@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::store::{Copy, Key};
-use crate::policy::names::TOOLHIVE_GROUP;
+use crate::policy::names::{TOOLHIVE_GROUP, TOOLHIVE_MANAGERS};
 use crate::policy::{CrKind, CustomResource, RedisStorage};
 
 /// How the API server names a kind at a version.
@@ -31,6 +31,7 @@ pub(super) fn api_resource(kind: CrKind, version: &str) -> ApiResource {
 pub(super) struct Arriving<const WHOLE: bool> {
     meta: ObjectMeta,
     object: Value,
+    status_of_toolhive: bool,
 }
 
 impl<const WHOLE: bool> Arriving<WHOLE> {
@@ -49,7 +50,12 @@ impl<const WHOLE: bool> Arriving<WHOLE> {
 
     /// The copy to keep; what cannot be read for the rules is kept whole all the same, to say so.
     pub(super) fn copy(&self, read: Option<CustomResource>) -> Copy {
-        Copy { read: read.map(Arc::new), whole: WHOLE.then(|| self.object.to_string().into()), version: self.version() }
+        Copy {
+            read: read.map(Arc::new),
+            whole: WHOLE.then(|| self.object.to_string().into()),
+            status_of_toolhive: self.status_of_toolhive,
+            version: self.version(),
+        }
     }
 
     /// Its `resourceVersion`; of a deletion, when that was.
@@ -77,19 +83,28 @@ impl<'de, const WHOLE: bool> Deserialize<'de> for Arriving<WHOLE> {
         metadata.retain(|key, _| METADATA.contains(&key.as_str()));
         spec.retain(|key, _| SPEC.contains(&key.as_str()));
         let slim = Map::from_iter([("metadata".to_owned(), metadata.into()), ("spec".to_owned(), spec.into())]);
-        Ok(Self { meta, object: slim.into() })
+        Ok(Self { meta, object: slim.into(), status_of_toolhive: false })
     }
 }
 
 impl<const WHOLE: bool> Arriving<WHOLE> {
     fn whole(mut object: Map<String, Value>) -> Self {
-        let mut meta = ObjectMeta::default();
+        let (mut meta, mut status_of_toolhive) = (ObjectMeta::default(), false);
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-            metadata.remove("managedFields");
+            status_of_toolhive = metadata.remove("managedFields").is_some_and(|entries| is_status_of_toolhive(&entries));
             meta = identity(metadata);
         }
-        Self { meta, object: object.into() }
+        Self { meta, object: object.into(), status_of_toolhive }
     }
+}
+
+/// Whether ToolHive wrote the phase, which it does with each status. Where another owns it too, that one wrote the same, or
+/// wrote it first: Berth, before whom ToolHive's word of long ago does not count.
+fn is_status_of_toolhive(managed_fields: &Value) -> bool {
+    let entries = managed_fields.as_array().into_iter().flatten();
+    let owners = entries.filter(|entry| entry.pointer("/fieldsV1/f:status/f:phase").is_some());
+    let mut owners = owners.map(|entry| entry["manager"].as_str().unwrap_or_default()).peekable();
+    owners.peek().is_some() && owners.all(|owner| TOOLHIVE_MANAGERS.contains(&owner))
 }
 
 /// What a watch needs.

@@ -16,6 +16,8 @@ pub(super) struct Copy {
     pub(super) read: Option<Arc<CustomResource>>,
     /// Its JSON, where somebody builds from it.
     pub(super) whole: Option<Arc<str>>,
+    /// Whether the phase in its status is of ToolHive's writing, where somebody builds from it.
+    pub(super) status_of_toolhive: bool,
     /// Its `resourceVersion`: a higher number is newer.
     pub(super) version: Option<u128>,
 }
@@ -44,6 +46,10 @@ impl Store {
     /// The JSON of a copy.
     pub(super) fn whole(&self, kind: CrKind, key: &Key) -> Option<Arc<str>> {
         self.read(kind).copies.get(key)?.whole.clone()
+    }
+
+    pub(super) fn status_of_toolhive(&self, kind: CrKind, key: &Key) -> bool {
+        self.read(kind).copies.get(key).is_some_and(|copy| copy.status_of_toolhive)
     }
 
     pub(super) fn keys(&self, kind: CrKind) -> Vec<Key> {
@@ -133,7 +139,7 @@ mod tests {
     }
 
     fn copy(version: u128) -> Copy {
-        Copy { read: None, whole: Some(version.to_string().into()), version: Some(version) }
+        Copy { read: None, whole: Some(version.to_string().into()), status_of_toolhive: false, version: Some(version) }
     }
 
     fn there(store: &Store) -> Option<Arc<str>> {

@@ -70,6 +70,11 @@ impl Cluster {
         self.shared.store.whole(key.kind, &(key.namespace.clone(), key.name.clone()))
     }
 
+    /// Whether the phase in a custom resource's status is of ToolHive's writing, and nobody else's, as the watch knows it.
+    pub(crate) fn status_of_toolhive(&self, key: &CrKey) -> bool {
+        self.shared.store.status_of_toolhive(key.kind, &(key.namespace.clone(), key.name.clone()))
+    }
+
     /// The version at which a kind is served, as far as is known.
     pub(crate) fn version(&self, kind: CrKind) -> Option<&'static str> {
         self.shared.store.version(kind)

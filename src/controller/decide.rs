@@ -144,6 +144,8 @@ pub(super) fn decide(key: &CrKey, cr: &Value, snapshot: &Snapshot, settings: &Se
             // Nothing else is touched either: half of what belongs together is nothing that works.
             let message = elsewhere(&what, live);
             let outcome = Outcome::Elsewhere { message, of_toolhive: live.of_toolhive };
+            // Of ToolHive's resources no condition but that is written, and an Event of one would be news each time.
+            let conditions = if live.of_toolhive { Vec::new() } else { conditions };
             return Ok(Action { steps: Vec::new(), outcome, conditions, warnings });
         }
         if former {
@@ -431,6 +433,7 @@ mod tests {
             let action = decided(&cr, &mut snapshot, &settings());
             assert_eq!(action.steps, []);
             assert!(matches!(action.outcome, Outcome::Elsewhere { of_toolhive, .. } if of_toolhive == toolhives));
+            assert_eq!(action.conditions.is_empty(), toolhives, "{:?}", action.conditions);
         }
     }
 

@@ -19,6 +19,7 @@ mod path;
 mod queue;
 mod reconcile;
 mod status;
+mod toolhives;
 mod write;
 
 use std::future::Future;
@@ -39,6 +40,7 @@ use self::objects::{ObjectKind, Settings};
 use self::owned::Owned;
 use self::queue::Queue;
 use self::reconcile::{NotKept, Reconciler};
+use self::toolhives::Sightings;
 use crate::backoff::jitter;
 use crate::cluster::{Cluster, ConfigError, CrKey};
 use crate::metrics::Metrics;
@@ -140,6 +142,7 @@ impl Controller {
             leadership: Arc::clone(&leadership),
             metrics: Arc::clone(&metrics),
             not_kept: NotKept::default(),
+            sightings: Sightings::default(),
         });
         let work = async {
             resources_synced.await;
@@ -155,7 +158,11 @@ impl Controller {
                     everything();
                 }
             };
-            tokio::join!(candidate.run(everything), resync)
+            let elected = || {
+                reconciler.sightings.forget_all();
+                everything();
+            };
+            tokio::join!(candidate.run(elected), resync)
         };
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {

@@ -16,6 +16,7 @@ use super::objects::{ObjectKind, Settings};
 use super::owned::{Live, Owned, Snapshot};
 use super::queue::{Finished, Looked};
 use super::status::{self, APPLY_FAILED, MANAGED_ELSEWHERE, READY};
+use super::toolhives::Sightings;
 use super::write::{self, Failure};
 use crate::backoff::jitter;
 use crate::cluster::{Cluster, CrKey};
@@ -40,6 +41,7 @@ pub(super) struct Reconciler {
     pub(super) events: Recorder,
     pub(super) metrics: Arc<Metrics>,
     pub(super) not_kept: NotKept,
+    pub(super) sightings: Sightings,
 }
 
 /// Fields of the status that the installed definitions do not keep, as their answers showed. Another's definition may lack
@@ -75,7 +77,10 @@ impl Reconciler {
     }
 
     async fn reconcile(&self, key: &CrKey, written: &mut Written) -> Result<Option<Duration>, Failure> {
-        let Some(text) = self.cluster.whole(key) else { return Ok(None) };
+        let Some(text) = self.cluster.whole(key) else {
+            self.sightings.forget(key);
+            return Ok(None);
+        };
         let mut cr: Value = parse(&text)?;
         if !concerns(&cr, self.scope) {
             return Ok(None);
@@ -107,6 +112,13 @@ impl Reconciler {
             Err(_) => return failure.map(|()| None),
             Ok(()) => None,
         };
+        if let Outcome::Refused { .. } = action.outcome {
+            if let Some(what) = self.sightings.of(&self.client, &self.cluster, key, &cr, &snapshot).await? {
+                action = action.left_to_toolhive(&what);
+            }
+        } else {
+            self.sightings.forget(key);
+        }
         self.tell(key, &cr, &action, refused).await;
         self.write_status(key, &cr, &action, &snapshot, refused, written).await?;
         failure?;
@@ -264,6 +276,7 @@ impl Reconciler {
         written.status(&wanted);
         self.metrics.controller_write(key.kind.as_str(), ControllerWrite::Status);
         self.not_kept.learn(key.kind, &wanted, &answer);
+        self.sightings.renew(key, &answer);
         self.cluster.take_over(key, answer);
         Ok(())
     }

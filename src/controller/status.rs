@@ -102,8 +102,12 @@ fn wanted(known: &Known<'_>) -> Value {
             conditions.push((MANAGED_ELSEWHERE, true, MANAGED_ELSEWHERE, message.clone()))
         }
         // It is said to be over only where it was.
-        _ if known.cr.get("status").and_then(|status| condition(status, MANAGED_ELSEWHERE)).is_some() => {
-            conditions.push((MANAGED_ELSEWHERE, false, "Own", "every object is this resource's".to_owned()));
+        outcome if known.cr.get("status").and_then(|status| condition(status, MANAGED_ELSEWHERE)).is_some() => {
+            let message = match outcome {
+                Outcome::Refused { .. } => "ToolHive has nothing of it",
+                _ => "every object is this resource's",
+            };
+            conditions.push((MANAGED_ELSEWHERE, false, "Own", message.to_owned()));
         }
         _ => {}
     }

@@ -90,6 +90,8 @@ pub const TOOLHIVE_CONTAINER: &str = "toolhive";
 pub const VMCP_CONTAINER: &str = "vmcp";
 /// Field manager of ToolHive's operator.
 pub const THV_OPERATOR: &str = "thv-operator";
+/// Every field manager of ToolHive: what one of them writes is ToolHive's.
+pub const TOOLHIVE_MANAGERS: [&str; 2] = [THV_OPERATOR, "toolhive-container-manager"];
 
 /// Grace period where neither policy nor template names one; Kubernetes' own default.
 pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;

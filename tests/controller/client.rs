@@ -70,7 +70,12 @@ impl Client {
 
     /// A merge patch of the status.
     pub(crate) fn merge_status(&self, namespace: &str, what: &str, patch: &Value) -> Result<Value> {
-        self.patch(namespace, what, "test", "status", &Patch::Merge(patch))
+        self.merge_status_as(namespace, what, "test", patch)
+    }
+
+    /// A merge patch of the status by a field manager.
+    pub(crate) fn merge_status_as(&self, namespace: &str, what: &str, manager: &str, patch: &Value) -> Result<Value> {
+        self.patch(namespace, what, manager, "status", &Patch::Merge(patch))
     }
 
     fn patch(&self, namespace: &str, what: &str, manager: &str, sub: &str, patch: &Patch<&Value>) -> Result<Value> {

@@ -8,6 +8,7 @@
 mod alone;
 mod answers;
 mod audit;
+mod beside;
 mod building;
 mod client;
 mod cost;
@@ -36,6 +37,7 @@ type Subject = fn(&Arc<World>) -> Vec<Trial>;
 const SUBJECTS: &[Subject] = &[
     alone::trials,
     answers::trials,
+    beside::trials,
     building::trials,
     cost::trials,
     drift::trials,

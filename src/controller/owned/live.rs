@@ -12,11 +12,8 @@ use serde_json::Value;
 
 use super::{COUNT_KEEPER, FIELD_MANAGER};
 use crate::admission::stamp;
-use crate::policy::names::{self, TOOLHIVE_GROUP};
+use crate::policy::names::{self, TOOLHIVE_GROUP, TOOLHIVE_MANAGERS};
 use crate::policy::{ControllerRef, CrKind};
-
-/// Field managers of ToolHive: what one of them writes is ToolHive's.
-const TOOLHIVE_MANAGERS: [&str; 2] = [names::THV_OPERATOR, "toolhive-container-manager"];
 
 /// What is kept of an object; nothing of its content.
 #[derive(Clone, Debug, Default, PartialEq)]
