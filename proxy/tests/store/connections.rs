@@ -77,6 +77,7 @@ fn what_a_store_objects_to_is_told() {
     let cluster = Redis::start_cluster().unwrap();
     cluster.command("CONFIG SET requirepass secret").unwrap();
     let limited = Redis::start_with(&["--user", "default", "on", "nopass", "~*", "+@all", "-hmget"]).unwrap();
+    let confined = Redis::start_with(&["--user", "default", "on", "nopass", "~*", "+@all", "-select"]).unwrap();
     let to = |redis: &Redis, scheme: &str, path: &str| format!("{scheme}://{}{path}", redis.address());
     let (wrong, none) = ("it refuses the password; correct THV_SESSION_REDIS_PASSWORD", "it asks for a password; give");
     for (address, password, said) in [
@@ -89,6 +90,7 @@ fn what_a_store_objects_to_is_told() {
         (to(&open, "redis", ""), Some("close-sesame"), wrong),
         (to(&open, "redis", "/99"), None, "it has no database of this number; name"),
         (to(&limited, "redis", ""), None, "it forbids its user what is needed; allow"),
+        (to(&confined, "redis", "/3"), None, "and SELECT where a database is named"),
         ("redis://127.0.0.1:1".to_owned(), None, "refused"),
     ] {
         let mut target = target(&address);

@@ -10,6 +10,8 @@ const WRONG_PASSWORD: &str = "Password authentication failed";
 const NO_PASSWORD: &str = "Authentication required";
 /// How the client describes a refused SELECT.
 const NO_DATABASE: &str = "Redis server refused to switch database";
+/// What servers then say to a user that may not use the command; the client drops the code, NOPERM.
+const NO_RIGHT: &str = "no permissions";
 
 /// Why a server does not do what it is asked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ impl Trouble {
             // Of a Cluster, and of a refused database, only the text has what a server said.
             _ if text.contains(WRONG_PASSWORD) || error.code() == Some("WRONGPASS") => Self::WrongPassword,
             _ if text.contains(NO_PASSWORD) || error.code() == Some("NOAUTH") => Self::NoPassword,
+            _ if text.starts_with(NO_DATABASE) && text.contains(NO_RIGHT) => Self::NoRight,
             _ if text.starts_with(NO_DATABASE) => Self::NoDatabase,
             (ErrorKind::Parse | ErrorKind::RESP3NotSupported, _) => Self::NoRedis(text),
             (_, Some(code)) => Self::Code(code.to_owned()),
@@ -54,7 +57,7 @@ impl Trouble {
             }
             Self::NoRight => {
                 "allow the user the server's keys, and the commands on hashes, sorted sets, sets and scripts, \
-                              INFO and PEXPIRE"
+                              INFO and PEXPIRE, and SELECT where a database is named"
                     .to_owned()
             }
             Self::NoDatabase => "name one of its databases".to_owned(),
