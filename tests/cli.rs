@@ -174,6 +174,20 @@ fn a_flags_variable_takes_the_usual_words() {
 }
 
 #[test]
+fn a_resync_is_switched_off_by_0_and_is_never_a_loop() {
+    let serve = |resync: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        command.args(["serve", "--no-webhook", "--no-controller", "--controller-resync", resync]);
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    for (resync, taken) in [("0", true), ("0s", true), ("100ms", true), ("10m", true), ("1ms", false), ("-1s", false)] {
+        let told = serve(resync);
+        assert_eq!(told.contains("nothing left to serve"), taken, "{resync}: {told}");
+    }
+    assert!(serve("99ms").contains("it must be 0, for never, or 100ms and more"), "{}", serve("99ms"));
+}
+
+#[test]
 fn mutate_changes_only_what_it_must() {
     let ran = on_stdin(&["mutate", "-f", "-"], &format!("{WEB}{BYSTANDER}"));
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));

@@ -83,8 +83,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAMESPACE", env = "BERTH_LEASE_NAMESPACE")]
     lease_namespace: Option<String>,
 
-    /// How often the controller looks at everything again, changed or not; where nothing is wrong, that costs no request
-    #[arg(long, value_name = "DURATION", env = "BERTH_CONTROLLER_RESYNC", default_value = "10m", value_parser = parse_duration)]
+    /// How often the controller looks at everything again, changed or not; 0: never. Where nothing is wrong, that costs no
+    /// request
+    #[arg(long, value_name = "DURATION", env = "BERTH_CONTROLLER_RESYNC", default_value = "10m", value_parser = parse_resync)]
     controller_resync: Duration,
 
     /// The session store of custom resources that name none: ToolHive's operator-wide default, which no custom resource
@@ -161,7 +162,7 @@ impl Args {
                 cluster_domain: self.cluster_domain,
                 default_storage: default_storage.clone(),
             },
-            resync: self.controller_resync,
+            resync: Some(self.controller_resync).filter(|resync| !resync.is_zero()),
             lease_namespace: self.lease_namespace,
         });
         let webhook = WebhookOptions { listen: self.listen, tls_dir: self.tls_dir, drain_timeout: self.drain_timeout };
@@ -172,6 +173,16 @@ impl Args {
             default_storage,
             lame_duck: self.lame_duck,
         }
+    }
+}
+
+/// Shorter ones would do nothing but look.
+const SHORTEST_RESYNC: Duration = Duration::from_millis(100);
+
+fn parse_resync(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        resync if resync.is_zero() || resync >= SHORTEST_RESYNC => Ok(resync),
+        _ => Err("it must be 0, for never, or 100ms and more".to_owned()),
     }
 }
 

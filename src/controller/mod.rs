@@ -56,8 +56,8 @@ pub struct Options {
     pub scope: Scope,
     /// What it builds them with.
     pub settings: Settings,
-    /// How often everything is looked at again, changed or not. Costs no request where nothing is wrong.
-    pub resync: Duration,
+    /// How often everything is looked at again, changed or not; `None`: never. Costs no request where nothing is wrong.
+    pub resync: Option<Duration>,
     /// The namespace of the Lease; absent, the process's own.
     pub lease_namespace: Option<String>,
 }
@@ -153,8 +153,9 @@ impl Controller {
             synced();
             let everything = || cluster.keys().into_iter().for_each(|key| queue.add(key));
             let resync = async {
+                let Some(resync) = options.resync else { return std::future::pending::<()>().await };
                 loop {
-                    sleep(jitter(options.resync)).await;
+                    sleep(jitter(resync)).await;
                     everything();
                 }
             };
