@@ -91,7 +91,8 @@ impl<const WHOLE: bool> Arriving<WHOLE> {
     fn whole(mut object: Map<String, Value>) -> Self {
         let (mut meta, mut status_of_toolhive) = (ObjectMeta::default(), false);
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-            status_of_toolhive = metadata.remove("managedFields").is_some_and(|entries| is_status_of_toolhive(&entries));
+            status_of_toolhive =
+                metadata.remove("managedFields").is_some_and(|entries| is_status_of_toolhive(&entries));
             meta = identity(metadata);
         }
         Self { meta, object: object.into(), status_of_toolhive }

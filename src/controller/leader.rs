@@ -103,8 +103,8 @@ impl Candidate {
         Self { api, me, leadership, metrics, observer: Observer::default(), held: None }
     }
 
-    /// Tries, for ever; calls `elected` each time that this replica becomes the leader.
-    pub(super) async fn run(&mut self, elected: impl Fn()) {
+    /// Tries, for ever; calls `elected` each time that this replica becomes the leader, and `lost` when it is one no more.
+    pub(super) async fn run(&mut self, elected: impl Fn(), lost: impl Fn()) {
         let mut leads = false;
         loop {
             let began = Instant::now();
@@ -120,6 +120,7 @@ impl Candidate {
                 Ok(false) => {
                     if leads {
                         tracing::warn!("another replica leads; writes no more");
+                        lost();
                     }
                     leads = false;
                     self.leadership.set(None);
@@ -129,6 +130,7 @@ impl Candidate {
                     tracing::debug!(%error, "the lease cannot be renewed or read");
                     if leads && !self.leadership.may_write() {
                         tracing::warn!(%error, "the lease cannot be renewed; writes no more until it can");
+                        lost();
                         leads = false;
                     }
                 }

@@ -5,7 +5,7 @@
 //! and says so in the status (`status`) and by Events. What is as it should be costs no request at all.
 //!
 //! One replica of several writes: the one that holds the Lease (`leader`). All keep their caches, so that another can take
-//! over at once.
+//! over at once; only the one that leads keeps a queue, and begins with everything that its caches have.
 
 mod clock;
 mod decide;
@@ -103,7 +103,7 @@ impl Controller {
         let Self { options, client, cluster, metrics, mut changes } = self;
         let identity = identity();
         let (queue, owned, leadership) =
-            (Arc::new(Queue::default()), Arc::new(Owned::default()), Arc::new(Leadership::default()));
+            (Arc::new(Queue::new(Arc::clone(&metrics))), Arc::new(Owned::default()), Arc::new(Leadership::default()));
         let mut tasks = JoinSet::new();
         {
             let queue = Arc::clone(&queue);
@@ -160,10 +160,14 @@ impl Controller {
                 }
             };
             let elected = || {
-                reconciler.sightings.forget_all();
+                queue.open();
                 everything();
             };
-            tokio::join!(candidate.run(elected), resync)
+            let lost = || {
+                queue.close();
+                reconciler.sightings.forget_all();
+            };
+            tokio::join!(candidate.run(elected, lost), resync)
         };
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {
@@ -205,7 +209,6 @@ async fn worker(queue: Arc<Queue>, reconciler: Arc<Reconciler>) {
         if !reconciler.leadership.wait().await {
             return;
         }
-        reconciler.metrics.queue(queue.waiting());
         let looked = reconciler.look(&key).await;
         queue.finish(&key, looked, reconciler.cluster.whole(&key).is_some());
     }

@@ -2,9 +2,11 @@
 //!
 //! A resource is in it once, however often it is added; nobody looks at one that another is looking at. One that failed
 //! comes again after a pause of its own, so that it holds nobody up; and so does one that somebody else changes back each time.
+//!
+//! It takes in nothing while another replica leads: nobody would take it out.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -13,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::duel::{Duel, Written};
 use crate::backoff::{Backoff, jitter};
 use crate::cluster::CrKey;
+use crate::metrics::Metrics;
 
 /// The longest pause of one that others write to.
 const SOON: Duration = Duration::from_secs(1);
@@ -22,10 +25,13 @@ const SOON: Duration = Duration::from_secs(1);
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Notify,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whether this replica leads.
+    open: bool,
     due: BTreeSet<(Instant, CrKey)>,
     entries: HashMap<CrKey, Entry>,
     /// Nothing is handed out before.
@@ -65,25 +71,32 @@ pub(super) enum Finished {
 }
 
 impl Queue {
-    /// To be looked at as soon as possible.
-    pub(super) fn add(&self, key: CrKey) {
-        self.add_after(key, Duration::ZERO);
+    /// One that is closed, and says in the metrics how many wait.
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..Self::default() }
     }
 
-    /// To be looked at after a while, or earlier if it is due earlier.
-    pub(super) fn add_after(&self, key: CrKey, pause: Duration) {
-        self.lock().schedule(key, Instant::now() + pause);
-        self.changed.notify_one();
+    /// To be looked at as soon as possible, where this replica leads. What leads later looks at everything then.
+    pub(super) fn add(&self, key: CrKey) {
+        self.change(|state| state.schedule(key, Instant::now()));
+    }
+
+    /// This replica leads now: takes in what is added from here on.
+    pub(super) fn open(&self) {
+        self.lock().open = true;
+    }
+
+    /// Another leads, or nobody does: forgets everything.
+    pub(super) fn close(&self) {
+        self.change(State::close);
     }
 
     /// The next one that is due. [`Queue::finish`] must follow.
     pub(super) async fn next(&self) -> CrKey {
         loop {
             let wait = {
-                let mut state = self.lock();
-                match state.take(Instant::now()) {
+                match self.with(|state| state.take(Instant::now())) {
                     Ok(key) => {
-                        drop(state);
                         // There may be more, and one more worker that waits.
                         self.changed.notify_one();
                         return key;
@@ -103,13 +116,19 @@ impl Queue {
 
     /// The look at it is over. `known`: whether the resource still exists.
     pub(super) fn finish(&self, key: &CrKey, looked: Looked, known: bool) {
-        self.lock().finish(key, looked, known, Instant::now());
+        self.change(|state| state.finish(key, looked, known, Instant::now()));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        self.with(change);
         self.changed.notify_one();
     }
 
-    /// How many wait for their turn.
-    pub(super) fn waiting(&self) -> usize {
-        self.lock().due.len()
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = work(&mut state);
+        self.metrics.queue(state.due.len());
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,7 +137,20 @@ impl Queue {
 }
 
 impl State {
+    fn close(&mut self) {
+        self.open = false;
+        self.due.clear();
+        // What is being looked at goes when that is over.
+        self.entries.retain(|_, entry| {
+            entry.at = None;
+            entry.running
+        });
+    }
+
     fn schedule(&mut self, key: CrKey, at: Instant) {
+        if !self.open {
+            return;
+        }
         let entry = self.entries.entry(key.clone()).or_default();
         let at = entry.held_until.map_or(at, |until| at.max(until));
         match entry.at {
@@ -148,6 +180,10 @@ impl State {
     }
 
     fn finish(&mut self, key: &CrKey, Looked { finished, written }: Looked, known: bool, now: Instant) {
+        if !self.open {
+            self.entries.remove(key);
+            return;
+        }
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.running = false;
         entry.held_until = entry.duel.after(written, now).map(|pause| {
@@ -202,13 +238,17 @@ mod tests {
         CrKey { kind: CrKind::McpServer, namespace: "ns".to_owned(), name: name.to_owned() }
     }
 
+    fn open() -> State {
+        State { open: true, ..State::default() }
+    }
+
     fn looked(finished: Finished) -> Looked {
         Looked { finished, written: Written::default() }
     }
 
     #[test]
     fn one_that_is_being_looked_at_waits_for_the_end_of_that() {
-        let (mut state, now) = (State::default(), Instant::now());
+        let (mut state, now) = (open(), Instant::now());
         state.schedule(key("a"), now);
         state.schedule(key("a"), now);
         assert_eq!(state.take(now), Ok(key("a")));
@@ -223,7 +263,7 @@ mod tests {
 
     #[test]
     fn one_that_fails_holds_nobody_up_and_a_change_of_it_does_not_hurry_it() {
-        let (mut state, now) = (State::default(), Instant::now());
+        let (mut state, now) = (open(), Instant::now());
         state.schedule(key("bad"), now);
         state.schedule(key("good"), now);
         assert_eq!(state.take(now), Ok(key("bad")));
@@ -235,7 +275,7 @@ mod tests {
 
     #[test]
     fn one_that_others_write_to_comes_again_soon_however_often() {
-        let (mut state, mut now) = (State::default(), Instant::now());
+        let (mut state, mut now) = (open(), Instant::now());
         state.schedule(key("a"), now);
         for round in 0..30 {
             assert_eq!(state.take(now), Ok(key("a")), "round {round}");
@@ -248,7 +288,7 @@ mod tests {
 
     #[test]
     fn nothing_is_handed_out_while_the_api_server_wants_rest() {
-        let (mut state, now) = (State::default(), Instant::now());
+        let (mut state, now) = (open(), Instant::now());
         state.schedule(key("a"), now);
         state.schedule(key("b"), now);
         let first = state.take(now).unwrap();
@@ -258,8 +298,31 @@ mod tests {
     }
 
     #[test]
-    fn the_earlier_of_two_times_counts() {
+    fn while_another_leads_nothing_is_kept() {
         let (mut state, now) = (State::default(), Instant::now());
+        state.schedule(key("before"), now);
+        assert!(state.entries.is_empty() && state.due.is_empty(), "nobody would take it out");
+        state.open = true;
+        for name in ["a", "b", "c"] {
+            state.schedule(key(name), now);
+        }
+        assert_eq!((state.take(now), state.take(now)), (Ok(key("a")), Ok(key("b"))));
+        state.schedule(key("a"), now);
+        state.close();
+        assert_eq!((state.take(now), state.due.len(), state.entries.len()), (Err(None), 0, 2));
+        state.finish(&key("a"), looked(Finished::Failed), true, now);
+        assert_eq!((state.due.len(), state.entries.len()), (0, 1), "only the look that goes on");
+        // It leads again while that look goes on.
+        state.open = true;
+        state.schedule(key("b"), now);
+        assert_eq!(state.take(now), Err(None), "nobody looks at it twice at once");
+        state.finish(&key("b"), looked(Finished::Settled), true, now);
+        assert_eq!(state.take(now), Ok(key("b")));
+    }
+
+    #[test]
+    fn the_earlier_of_two_times_counts() {
+        let (mut state, now) = (open(), Instant::now());
         state.schedule(key("a"), now + Duration::from_secs(9));
         state.schedule(key("a"), now + Duration::from_secs(1));
         state.schedule(key("a"), now + Duration::from_secs(5));
@@ -269,7 +332,7 @@ mod tests {
 
     #[test]
     fn one_that_another_changes_back_waits_whatever_happens_to_it() {
-        let (mut state, now) = (State::default(), Instant::now());
+        let (mut state, now) = (open(), Instant::now());
         let set_back = || {
             let mut written = Written::default();
             written.object(crate::controller::objects::ObjectKind::Deployment, "a", "the same");

@@ -74,7 +74,7 @@ impl Sightings {
         self.lock().remove(key);
     }
 
-    /// Another replica may have led, and nobody looked here at what went meanwhile.
+    /// Another replica leads: nobody looks here at what goes.
     pub(super) fn forget_all(&self) {
         self.lock().clear();
     }

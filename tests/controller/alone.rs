@@ -17,6 +17,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![
         trial(world, "alone::a_restart_writes_nothing_and_another_default_image_restarts_nothing", restart),
         trial(world, "alone::the_lease_is_handed_over_and_taken_over", lease),
+        trial(world, "alone::who_does_not_lead_keeps_no_queue_and_begins_with_everything", follower),
         trial(world, "alone::an_api_server_that_comes_back_finds_nothing_changed", api_server),
         trial(world, "alone::an_old_leader_never_wins", old_leader),
         trial(world, "alone::replicas_that_got_past_the_webhook_are_told_of", past_the_webhook),
@@ -135,6 +136,53 @@ fn lease(alone: &mut Alone) -> Result<(), Failed> {
     assert!(left.elapsed() > Duration::from_secs(10), "it was taken too early: {:?}", left.elapsed());
     assert_ne!(lease()?["holderIdentity"], holder);
     roll(ns, "example:3")?;
+    Ok(())
+}
+
+/// Nothing is looked at from time to time here: all that happens is told.
+fn follower(alone: &mut Alone) -> Result<(), Failed> {
+    const MANY: usize = 40;
+    alone.resync_as_shipped();
+    alone.options.arguments.push("--controller-resync=0".to_owned());
+    let ns = &alone.ns;
+    let mut first = alone.berth(&[])?;
+    wait_until_it_leads(&first)?;
+    let second = alone.berth(&[])?;
+    ns.build(&mcp_server("foo", json!({})))?;
+    for number in 0..MANY {
+        let name = format!("short{number}");
+        ns.create(&mcp_server(&name, json!({"transport": "stdio"})))?;
+        ns.client.delete(&ns.name, &format!("MCPServer/{name}"))?;
+    }
+    let metric = |berth: &Berth, name: &str, labels: &[(&str, &str)]| {
+        Ok::<_, Error>(berth.get("/metrics")?.metric(name, labels))
+    };
+    let looks = |berth: &Berth| {
+        metric(berth, "berth_controller_reconciles_total", &[("kind", "MCPServer"), ("result", "done")])
+    };
+    ns.settled("foo")?;
+    assert_eq!(metric(&second, "berth_custom_resources", &[("kind", "MCPServer")])?, 1.0, "it knows what there is");
+    assert_eq!(metric(&second, "berth_controller_queue", &[])?, 0.0);
+    wait_for("all being looked at", BOUND, || {
+        Ok((metric(&first, "berth_controller_queue", &[])? == 0.0).then_some(()))
+    })?;
+    let before = looks(&first)?;
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(looks(&first)?, before, "and nothing once more for no reason");
+
+    // Nobody leads for a while.
+    first.kill()?;
+    ns.create(&mcp_server("bar", json!({})))?;
+    ns.client.delete(&ns.name, "Service/mcp-foo")?;
+    ns.client.delete(&ns.name, "ConfigMap/foo-runconfig")?;
+    assert!(!leads(&second)?);
+    wait_until_it_leads(&second)?;
+    ns.wait("Service/mcp-foo", "is there again", |_| true)?;
+    ns.wait("ConfigMap/foo-runconfig", "is there again", |_| true)?;
+    for part in parts("bar") {
+        ns.wait(&part, "is there", |_| true)?;
+    }
+    roll(ns, "example:2")?;
     Ok(())
 }
 
