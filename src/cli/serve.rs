@@ -71,11 +71,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "IMAGE", env = "BERTH_VMCP_IMAGE", default_value = "vmcp")]
     vmcp_image: String,
 
-    /// imagePullPolicy of both; absent, Kubernetes decides by the tag
+    /// imagePullPolicy of both; absent, Kubernetes decides by the tag. It is kept with the image
     #[arg(long, value_name = "POLICY", env = "BERTH_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     image_pull_policy: Option<String>,
 
-    /// The DNS domain of the cluster
+    /// The DNS domain of the cluster. Another one restarts every session proxy, which looks for its pods there
     #[arg(long, value_name = "DOMAIN", env = "BERTH_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
 

@@ -116,17 +116,13 @@ pub(super) fn decide(key: &CrKey, cr: &Value, snapshot: &Snapshot, settings: &Se
             return Ok(Action { steps, outcome, conditions, warnings: Vec::new() });
         }
     };
-    let image = match key.kind {
-        CrKind::McpServer => &settings.proxy_image,
-        CrKind::VirtualMcpServer => &settings.vmcp_image,
-    };
     let (conditions, warnings) = (built.conditions, built.warnings);
     let mut steps = Vec::new();
     let mut wanted = Vec::new();
     let mut waiting = None;
     for mut object in built.objects {
         let name = object.name().to_owned();
-        finish(&mut object, &spec_hash, image);
+        finish(&mut object, key.kind, &spec_hash, &settings);
         wanted.push((object.kind, name.clone()));
         let place = (object.kind, name);
         let Some(live) = snapshot.objects.get(&place) else {
@@ -177,8 +173,8 @@ fn elsewhere(what: &str, live: &Live) -> String {
     )
 }
 
-/// The settings with the image that the workload was built with, for as long as its spec says the same: another default
-/// in another version of Berth restarts nothing.
+/// The settings with the image that the workload was built with, and how it is pulled, for as long as its spec says the same:
+/// another default in another version of Berth restarts nothing.
 fn remembered(settings: &Settings, kind: CrKind, deployment: Option<&Live>, spec_hash: &str) -> Settings {
     let mut settings = settings.clone();
     let same = deployment.filter(|live| live.stamped_spec.as_deref() == Some(spec_hash));
@@ -188,6 +184,11 @@ fn remembered(settings: &Settings, kind: CrKind, deployment: Option<&Live>, spec
         match kind {
             CrKind::McpServer => image.clone_into(&mut settings.proxy_image),
             CrKind::VirtualMcpServer => image.clone_into(&mut settings.vmcp_image),
+        }
+        // Goes with the image: without the one, the other is forgotten, too.
+        let own = own.filter(|live| live.owns_annotation(names::DEFAULT_PULL_POLICY));
+        if let Some(policy) = own.and_then(|live| live.default_pull_policy.as_deref()) {
+            settings.image_pull_policy = Some(policy).filter(|policy| !policy.is_empty()).map(str::to_owned);
         }
     }
     settings
@@ -213,14 +214,19 @@ fn stamp_of(workloads: &[&Live], generation: i64, spec_hash: &str) -> i64 {
 }
 
 /// Adds what the controller remembers on the object itself.
-fn finish(object: &mut Object, spec_hash: &str, image: &str) {
+fn finish(object: &mut Object, kind: CrKind, spec_hash: &str, settings: &Settings) {
     prune(&mut object.json);
     let mut memory = Vec::new();
     if matches!(object.kind, ObjectKind::Deployment | ObjectKind::StatefulSet) {
         memory.push((STAMPED_SPEC, spec_hash.to_owned()));
     }
     if object.kind == ObjectKind::Deployment {
-        memory.push((names::DEFAULT_IMAGE, image.to_owned()));
+        let image = match kind {
+            CrKind::McpServer => &settings.proxy_image,
+            CrKind::VirtualMcpServer => &settings.vmcp_image,
+        };
+        memory.push((names::DEFAULT_IMAGE, image.clone()));
+        memory.push((names::DEFAULT_PULL_POLICY, settings.image_pull_policy.clone().unwrap_or_default()));
     }
     for (name, value) in memory {
         annotate(object, name, value);
@@ -366,6 +372,38 @@ mod tests {
         // Another version of Berth, with another default.
         let newer = Settings { proxy_image: "proxy:2".to_owned(), ..settings() };
         assert_eq!(decided(&cr, &mut snapshot, &newer).steps, []);
+        let policy = |policy: Option<&str>| Settings { image_pull_policy: policy.map(str::to_owned), ..settings() };
+        assert_eq!(decided(&cr, &mut snapshot, &policy(Some("Always"))).steps, []);
+        let mut pulled = carried_out(&decided(&cr, &mut Snapshot::default(), &policy(Some("Always"))));
+        for other in [None, Some("Never"), Some("Always")] {
+            assert_eq!(decided(&cr, &mut pulled, &policy(other)).steps, [], "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_spec_or_a_memory_that_is_taken_away_brings_the_pull_policy_that_is_set() {
+        let always = Settings { image_pull_policy: Some("Always".to_owned()), ..settings() };
+        let of_deployment = |action: &Action| {
+            let object = action.steps.iter().find_map(|step| match step {
+                Step::Create(object) | Step::Apply { object, .. } if object.kind == ObjectKind::Deployment => {
+                    Some(object)
+                }
+                _ => None,
+            });
+            object.expect("the Deployment changes").json["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"]
+                .clone()
+        };
+        let built = decided(&cr(1, json!({})), &mut Snapshot::default(), &settings());
+        assert_eq!(of_deployment(&built), Value::Null);
+        let mut snapshot = carried_out(&built);
+        let changed = decided(&cr(2, json!({"image": "i:2"})), &mut snapshot, &always);
+        assert_eq!(of_deployment(&changed), "Always");
+        for annotation in ["default-image", "default-pull-policy"] {
+            let mut snapshot = carried_out(&built);
+            live(&mut snapshot, ObjectKind::Deployment)
+                .disown("/f:metadata/f:annotations", &format!("f:berth.dev/{annotation}"));
+            assert_eq!(of_deployment(&decided(&cr(1, json!({})), &mut snapshot, &always)), "Always", "{annotation}");
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub const CLASS_BERTH: &str = "berth";
 pub const STAMPED_SPEC: &str = "berth.dev/stamped-spec";
 /// The controller's memory of the default image that it built a Deployment with.
 pub const DEFAULT_IMAGE: &str = "berth.dev/default-image";
+/// The controller's memory of the pull policy that went with [`DEFAULT_IMAGE`]; empty where it left that to the API server.
+pub const DEFAULT_PULL_POLICY: &str = "berth.dev/default-pull-policy";
 /// The controller's memory of what it applied, as a hash, on everything that it builds.
 pub const APPLIED: &str = "berth.dev/applied";
 
@@ -54,7 +56,7 @@ pub const DEFAULT_STORAGE: &str = "berth.dev/default-session-storage";
 pub const CONFIG_CHECKSUM: &str = "berth.dev/config-checksum";
 
 /// The annotations that mean something on a workload.
-pub const ON_WORKLOADS: [&str; 16] = [
+pub const ON_WORKLOADS: [&str; 17] = [
     INJECT,
     REPLICAS,
     SESSION_PROVIDER,
@@ -70,6 +72,7 @@ pub const ON_WORKLOADS: [&str; 16] = [
     INJECTED_ENV,
     STAMPED_SPEC,
     DEFAULT_IMAGE,
+    DEFAULT_PULL_POLICY,
     APPLIED,
 ];
 /// The annotations that mean something on a custom resource.

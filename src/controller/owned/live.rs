@@ -37,6 +37,7 @@ pub(in crate::controller) struct Live {
     pub(in crate::controller) applied: Option<Box<str>>,
     pub(in crate::controller) stamped_spec: Option<Box<str>>,
     pub(in crate::controller) default_image: Option<Box<str>>,
+    pub(in crate::controller) default_pull_policy: Option<Box<str>>,
     pub(in crate::controller) workload: Workload,
 }
 
@@ -144,6 +145,7 @@ impl Live {
             applied: annotation(names::APPLIED),
             stamped_spec: annotation(names::STAMPED_SPEC),
             default_image: annotation(names::DEFAULT_IMAGE),
+            default_pull_policy: annotation(names::DEFAULT_PULL_POLICY),
             workload: Workload::default(),
         }
     }
