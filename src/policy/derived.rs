@@ -1,8 +1,9 @@
 //! Names that are derived from a custom resource's: valid wherever its own is, and different for different resources.
 //!
 //! Each is the resource's name between its prefix and suffix. Where that is too long, has dots where Kubernetes takes
-//! none, or could be the name of another resource's object, the name is cut and ends in a hash of the whole. The controller
-//! builds by these names, and the webhook looks for them.
+//! none, or could be the name of another resource's object, the name is cut and ends in a hash of the whole. What merely looks
+//! like one that ends in a hash, as `web-7d9c5b8f6d` does, is no such name unless the hash is right, and stays as it is. The
+//! controller builds by these names, and the webhook looks for them.
 
 use ring::digest::{SHA256, digest as sha};
 use serde_json::Value;
@@ -111,24 +112,49 @@ fn derive(prefix: &str, cr: &str, suffix: &str, max: usize, form: Form) -> Strin
         Form::Subdomain => cr.split('.').all(is_dns_label),
         Form::Taken => false,
     };
-    if fits && cr.len() <= room && !is_hashed(cr) {
+    if fits && cr.len() <= room && !is_anothers(cr, room) {
         return format!("{prefix}{cr}{suffix}");
     }
     // Names of objects in a cluster need none of this but the cutting.
     let plain: String =
         cr.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    // What is cut has exactly the room that there is, by which it is told from what is not.
     let head: String = plain.trim_start_matches('-').chars().take(room.saturating_sub(HASH_CHARS + 1)).collect();
-    let head = head.trim_end_matches('-');
+    let dash = if head.is_empty() { "" } else { "-" };
+    format!("{prefix}{head}{dash}{}{suffix}", hash(cr))
+}
+
+fn hash(cr: &str) -> String {
     let hash = sha(&SHA256, cr.as_bytes());
     let hash =
         hash.as_ref().iter().take(HASH_CHARS).filter_map(|byte| ALPHABET.get(usize::from(*byte) % ALPHABET.len()));
-    let hash: String = hash.map(|byte| char::from(*byte)).collect();
-    let dash = if head.is_empty() { "" } else { "-" };
-    format!("{prefix}{head}{dash}{hash}{suffix}")
+    hash.map(|byte| char::from(*byte)).collect()
 }
 
-/// A name that looks as if it ended in a hash gets another one, so that it cannot be what a longer name was cut to.
-fn is_hashed(cr: &str) -> bool {
-    let tail = cr.rsplit('-').next().unwrap_or(cr);
-    tail.len() == HASH_CHARS && tail.bytes().all(|byte| ALPHABET.contains(&byte))
+/// Dashes in a name up to which all names are tried that have dots in place of some: each doubles them.
+const MOST_DASHES: usize = 8;
+
+/// Whether a name may be what another resource's was made to: that one's, dots replaced by dashes, and its hash. Such a name
+/// gets another hash.
+fn is_anothers(cr: &str, room: usize) -> bool {
+    let Some((head, tail)) = cr.rsplit_once('-') else { return false };
+    if tail.len() != HASH_CHARS || !tail.bytes().all(|byte| ALPHABET.contains(&byte)) {
+        return false;
+    }
+    let dashes = head.match_indices('-').count();
+    // Of what is as long as what is cut, nobody knows the rest of the name.
+    cr.len() == room || dashes > MOST_DASHES || (0..1 << dashes).any(|dots| hash(&with_dots(head, dots)) == tail)
+}
+
+/// The name with dots in place of those dashes whose bits are set.
+fn with_dots(name: &str, dots: u32) -> String {
+    let mut dashes = 0;
+    let dot = |c: char| match c {
+        '-' => {
+            dashes += 1;
+            if (dots >> (dashes - 1)) & 1 == 1 { '.' } else { '-' }
+        }
+        c => c,
+    };
+    name.chars().map(dot).collect()
 }

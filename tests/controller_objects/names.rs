@@ -78,6 +78,24 @@ fn names_at_the_limit_are_cut_and_differ() {
     assert_ne!(names::stateful_set(&cut), cut);
 }
 
+/// As pods of a ReplicaSet are called, and whatever has such a name for another reason.
+#[test]
+fn a_name_that_merely_looks_hashed_stays_as_it_is() {
+    for name in ["web-7d9c5b8f6d", "a-b-c-7d9c5b8f6d", "bcdfghjklm", "mcp-bcdfghjklm", "0-2456789246"] {
+        assert_eq!((names::deployment(name), names::stateful_set(name)), (name.to_owned(), name.to_owned()));
+        assert_eq!(names::ready_service(name), format!("mcp-{name}"));
+        assert_eq!(names::vmcp_service(name), format!("vmcp-{name}"));
+    }
+    // One that is another's gets a hash of its own, whatever that other is called.
+    for other in ["a.b", "a.b-c.d", "a-b", "x-proxy", &"x".repeat(60), "x.".repeat(20).trim_end_matches('.')] {
+        for name in [names::deployment, names::stateful_set, names::ready_service, names::vmcp_service] {
+            let others = name(other);
+            let taken = others.trim_start_matches("vmcp-").trim_start_matches("mcp-");
+            assert!(taken == other || name(taken) != others, "{other}: {others}");
+        }
+    }
+}
+
 /// `mcp-foo-proxy` is the Service of foo's proxy; foo-proxy's pods need another.
 #[test]
 fn a_resource_does_not_take_the_name_of_anothers_service() {
@@ -94,12 +112,32 @@ proptest! {
 
     #[test]
     fn different_resources_have_different_objects(
-        crs in prop::collection::hash_set("(a|b|x{49,54}|mcp-a|a[.]b)(-proxy|-headless|-runconfig|-vmcp-config|-[bcd]{10}|){0,2}", 2..8)
+        mut crs in prop::collection::hash_set(
+            "(a|b|x{41,64}|x{38,40}-{1,9}x{3}|mcp-a|a[.]b|a-b|a-b[.]c)(-proxy|-headless|-runconfig|-vmcp-config|-[bcd]{10}|){0,2}", 2..8
+        )
     ) {
+        // Names that are what another's object is called, and once more.
+        for _ in 0..2 {
+            let all: Vec<_> = crs.iter().flat_map(|cr| [of_mcp_server(cr), of_virtual_mcp_server(cr)].concat()).collect();
+            for (_, name, _) in all {
+                let bare = name.trim_start_matches("vmcp-").trim_start_matches("mcp-");
+                crs.extend([name.clone(), bare.to_owned()]);
+            }
+        }
+        // A Deployment of one kind may be called as one of the other: whoever comes second is told so.
+        for of in [of_mcp_server, of_virtual_mcp_server] {
+            let mut owners: HashMap<(&str, String), &str> = HashMap::new();
+            for cr in &crs {
+                for (kind, name, _) in of(cr) {
+                    let other = owners.insert((kind, name.clone()), cr);
+                    prop_assert!(other.is_none(), "{kind} {name} of {cr} and {other:?}");
+                }
+            }
+        }
         let mut owners: HashMap<(&str, String), &str> = HashMap::new();
         for cr in &crs {
-            for (kind, name, _) in of_mcp_server(cr) {
-                let other = owners.insert((kind, name.clone()), cr);
+            for (kind, name, _) in of_mcp_server(cr).into_iter().chain(of_virtual_mcp_server(cr)) {
+                let other = if kind == "Deployment" { None } else { owners.insert((kind, name.clone()), cr) };
                 prop_assert!(other.is_none(), "{kind} {name} of {cr} and {other:?}");
             }
         }
