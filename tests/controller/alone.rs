@@ -268,6 +268,16 @@ fn past_the_webhook(alone: &mut Alone) -> Result<(), Failed> {
     );
     ns.edit("Deployment/foo", &json!({"spec": {"replicas": 1}}))?;
     ns.wait("MCPServer/foo", "is content", |cr| warning(cr)["status"] == "False")?;
+    // Pods of the server, whose sessions the proxy alone knows.
+    ns.edit("StatefulSet/foo", &json!({"spec": {"replicas": 2}}))?;
+    let told = ns.wait("MCPServer/foo", "warns of its pods", |cr| warning(cr)["status"] == "True")?;
+    assert!(warning(&told)["message"].as_str().is_some_and(|message| message.contains("more than 1 pod")), "{told}");
+    ns.settled("foo")?;
+    let events = ns.client.list(&ns.name, "Event")?;
+    let told = events.iter().filter(|event| event["reason"] == "SessionStorageMissingForReplicas").count();
+    assert_eq!((told, ns.get("StatefulSet/foo")?["spec"]["replicas"].clone()), (2, json!(2)));
+    ns.edit("StatefulSet/foo", &json!({"spec": {"replicas": 1}}))?;
+    ns.wait("MCPServer/foo", "is content", |cr| warning(cr)["status"] == "False")?;
     Ok(())
 }
 

@@ -132,11 +132,21 @@ fn a_count_that_nobody_asked_for_is_told_of_and_left_alone() {
     assert_eq!(told(&mcp_server(json!({"sessionStorage": redis()})), 3), None);
     assert_eq!(told(&mcp_server(json!({"replicas": 1})), 3), None, "it is about to be set back");
 
+    // Several pods of the server, whose sessions the proxy alone knows.
     let warned = |fields: Value, backends: i64| {
-        built_with(&mcp_server(fields), &settings(), &Facts { backends, ..facts() }).warnings.len()
+        let build = built_with(&mcp_server(fields), &settings(), &Facts { backends, ..facts() });
+        build.conditions.into_iter().find(|condition| condition.active).map(|condition| condition.message)
     };
-    assert_eq!((warned(json!({}), 1), warned(json!({}), 2)), (0, 1));
-    assert_eq!((warned(json!({"sessionStorage": redis()}), 2), warned(json!({"backendReplicas": 1}), 2)), (0, 0));
+    assert_eq!(warned(json!({}), 1), None);
+    let message = warned(json!({}), 2).expect("its pins are lost with the proxy");
+    assert!(
+        message.contains("scaled to more than 1 pod") && message.contains("spec.sessionStorage.provider"),
+        "{message}"
+    );
+    assert_eq!(warned(json!({}), 3), Some(message), "not told anew for each step of an autoscaler");
+    assert!(warned(json!({"backendReplicas": 2}), 1).is_some_and(|message| message.contains("spec.backendReplicas")));
+    assert_eq!(warned(json!({"sessionStorage": redis()}), 2), None);
+    assert_eq!(warned(json!({"backendReplicas": 1}), 2), None, "it is about to be set back");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub struct Condition {
 
 /// Every condition that applies to the kind. The types and the reasons are ToolHive's.
 pub(super) fn of(kind: CrKind, policy: &ScalingPolicy, facts: &Facts) -> Vec<Condition> {
-    let storage = session_storage(policy, facts);
+    let storage = session_storage(kind, policy, facts);
     match kind {
         CrKind::McpServer => vec![storage, stdio(policy)],
         CrKind::VirtualMcpServer => vec![storage],
@@ -33,7 +33,7 @@ pub(super) fn safe_replicas(policy: &ScalingPolicy) -> Option<u32> {
     }
 }
 
-fn session_storage(policy: &ScalingPolicy, facts: &Facts) -> Condition {
+fn session_storage(kind: CrKind, policy: &ScalingPolicy, facts: &Facts) -> Condition {
     let missing = |message: String| (true, CodeWord::SessionStorageMissingForReplicas.as_str(), message);
     let (active, reason, message) = match policy.replicas {
         _ if policy.storage.is_shared() => {
@@ -49,9 +49,24 @@ fn session_storage(policy: &ScalingPolicy, facts: &Facts) -> Condition {
              set spec.sessionStorage.provider to redis, or scale it to 1 or 0"
                 .to_owned(),
         ),
-        _ => (false, "SessionStorageWarningNotApplicable", "spec.replicas is not more than 1".to_owned()),
+        _ => match several_backends(policy, facts).filter(|_| kind == CrKind::McpServer) {
+            Some(what) => missing(format!(
+                "{what}, and sessions are kept in memory: which pod holds which session is lost when the proxy restarts; set \
+                 spec.sessionStorage.provider to redis"
+            )),
+            None => (false, "SessionStorageWarningNotApplicable", "spec.replicas is not more than 1".to_owned()),
+        },
     };
     Condition { kind: "SessionStorageWarning", active, reason, message }
+}
+
+/// Several pods of a server, of which the proxy alone knows who holds which session. Without their number, as above.
+fn several_backends(policy: &ScalingPolicy, facts: &Facts) -> Option<&'static str> {
+    match policy.backend_replicas {
+        Some(asked) if asked > 1 => Some("spec.backendReplicas is more than 1"),
+        None if facts.backends > 1 => Some("the server is scaled to more than 1 pod"),
+        _ => None,
+    }
 }
 
 fn stdio(policy: &ScalingPolicy) -> Condition {

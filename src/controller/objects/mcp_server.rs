@@ -53,25 +53,7 @@ pub(super) fn build(
     let path = if resource.policy.transport == Transport::Sse { "sse" } else { "mcp" };
     let host = names::proxy_service(&resource.name);
     let url = format!("http://{host}.{}.svc.{}:{}/{path}", resource.namespace, settings.cluster_domain, ports.proxy);
-    warnings.extend(pins_in_memory(resource, facts));
     Ok((objects, url))
-}
-
-/// What several pods of a server mean while the proxy alone knows which of them holds a session.
-fn pins_in_memory(resource: &Resource<'_>, facts: &Facts) -> Option<Warning> {
-    let what = match resource.policy.backend_replicas {
-        _ if resource.policy.storage.is_shared() => return None,
-        Some(asked) if asked > 1 => "spec.backendReplicas is more than 1",
-        None if facts.backends > 1 => "the server is scaled to more than 1 pod",
-        _ => return None,
-    };
-    Some(Warning {
-        reason: "SessionStorageMissingForReplicas",
-        message: format!(
-            "{what}, and sessions are kept in memory: which pod holds which session is lost when the proxy restarts; set \
-             spec.sessionStorage.provider to redis"
-        ),
-    })
 }
 
 /// The StatefulSet of the server's pods.
