@@ -13,6 +13,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![
         trial(world, "beside::a_refused_resource_that_toolhive_runs_is_left_to_it", runs),
         trial(world, "beside::a_refused_resource_whose_status_toolhive_writes_is_left_to_it", writes_status),
+        trial(world, "beside::a_workload_of_somebody_elses_is_not_touched", workloads_of_others),
     ]
 }
 
@@ -147,5 +148,45 @@ fn writes_status(ns: &Namespace) -> Result<(), Failed> {
     ns.edit("MCPServer/late", &json!({"spec": {"oidcConfig": {"type": "kubernetes"}}}))?;
     let cr = ns.wait("MCPServer/late", "is judged again", |cr| cr["status"]["phase"] == "Failed")?;
     assert_eq!(condition(&cr, "ManagedElsewhere")["status"], "False", "{cr}");
+    Ok(())
+}
+
+/// One that a person made, without an owner, under the name that is needed.
+fn workloads_of_others(ns: &Namespace) -> Result<(), Failed> {
+    let mut all = Vec::new();
+    for (kind, manifest) in [
+        ("Deployment", mcp_server("front", json!({}))),
+        ("StatefulSet", mcp_server("back", json!({}))),
+        ("Deployment", virtual_mcp_server("virtual", json!({}))),
+    ] {
+        let (_, mut theirs) = workload(&manifest, kind, "theirs");
+        theirs["metadata"]["ownerReferences"] = json!([]);
+        if kind == "Deployment" {
+            theirs["spec"].as_object_mut().unwrap().remove("serviceName");
+        }
+        let theirs = ns.create(&theirs)?;
+        ns.create(&manifest)?;
+        all.push((manifest, theirs));
+    }
+    for (manifest, theirs) in &all {
+        let cr = ns.wait(&what(manifest), "says that it is taken", |cr| {
+            condition(cr, "ManagedElsewhere")["status"] == "True"
+        })?;
+        for kind in ["ManagedElsewhere", "Ready"] {
+            let message = condition(&cr, kind)["message"].clone();
+            let named = what(theirs).replace('/', " ");
+            let says = |text: &str| message.as_str().is_some_and(|message| message.contains(text));
+            assert!(says(&named) && says("a-person"), "{kind}: {message}");
+        }
+        assert_eq!(condition(&cr, "Ready")["reason"], "ManagedElsewhere", "{cr}");
+        assert_eq!((&cr["status"]["phase"], &cr["status"]["url"]), (&json!("Failed"), &json!("")), "{cr}");
+    }
+    ns.settled_anyhow()?;
+    for (_, theirs) in &all {
+        let live = ns.get(&what(theirs))?;
+        assert_eq!((&live["spec"], &live["metadata"]["uid"]), (&theirs["spec"], &theirs["metadata"]["uid"]));
+    }
+    assert_eq!(ns.client.list(&ns.name, "Service")?, Vec::<Value>::new(), "half of what belongs together");
+    assert_eq!((ns.find("StatefulSet/front")?, ns.find("Deployment/back")?), (None, None));
     Ok(())
 }

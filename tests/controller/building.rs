@@ -14,6 +14,8 @@ use crate::world::{BOUND, Namespace, World, trial};
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![
         trial(world, "building::an_mcpserver_is_built_and_goes_with_its_resource", built_and_gone),
+        trial(world, "building::a_server_on_sse_is_built", on_sse),
+        trial(world, "building::a_variable_that_is_not_the_users_to_set_is_told_of", ignored),
         trial(world, "building::a_virtual_server_is_built", virtual_server),
         trial(world, "building::what_is_not_asked_for_is_not_built", not_asked_for),
         trial(world, "building::what_berth_does_not_do_is_not_built", refused),
@@ -97,6 +99,38 @@ fn report(ns: &Namespace, pod: &Value, ready: &str) -> Result<(), Failed> {
     let pod = format!("Pod/{}", pod["metadata"]["name"].as_str().unwrap_or_default());
     let conditions = json!([{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
     ns.client.merge_status(&ns.name, &pod, &json!({"status": {"phase": "Running", "conditions": conditions}}))?;
+    Ok(())
+}
+
+fn on_sse(ns: &Namespace) -> Result<(), Failed> {
+    ns.build(&mcp_server("foo", json!({"transport": "sse", "replicas": 2, "sessionStorage": redis()})))?;
+    let cr = ns.get("MCPServer/foo")?;
+    assert!(cr["status"]["url"].as_str().is_some_and(|url| url.ends_with(":8080/sse")), "{cr}");
+    let config = ns.get("ConfigMap/foo-runconfig")?;
+    let config: Value = serde_json::from_str(config["data"]["runconfig.json"].as_str().unwrap_or_default())?;
+    assert_eq!(config["transport"], "sse", "{config}");
+    let server = ns.get("StatefulSet/foo")?["spec"]["template"]["spec"]["containers"][0].clone();
+    let variables = server["env"].as_array().cloned().unwrap_or_default();
+    assert!(variables.contains(&json!({"name": "MCP_TRANSPORT", "value": "sse"})), "{server}");
+    assert_eq!(ns.get("Deployment/foo")?["spec"]["replicas"], 2);
+    Ok(())
+}
+
+fn ignored(ns: &Namespace) -> Result<(), Failed> {
+    const GENERATION: &str = "THV_MCPSERVER_GENERATION";
+    let env = json!([{"name": GENERATION, "value": "99"}, {"name": "MINE", "value": "1"}]);
+    ns.build(&mcp_server("foo", json!({"resourceOverrides": {"proxyDeployment": {"env": env}}})))?;
+    let proxy = ns.get("Deployment/foo")?["spec"]["template"]["spec"]["containers"][0].clone();
+    let variables = proxy["env"].as_array().cloned().unwrap_or_default();
+    let of = |name: &str| variables.iter().filter(|entry| entry["name"] == name).collect::<Vec<_>>();
+    assert_eq!((of(GENERATION).len(), of("MINE").len()), (1, 1), "{proxy}");
+    assert!(of(GENERATION)[0]["valueFrom"]["fieldRef"].is_object(), "{proxy}");
+    let events = ns.client.list(&ns.name, "Event")?;
+    let told: Vec<_> = events.iter().filter(|event| event["reason"] == "OverrideIgnored").collect();
+    assert_eq!(told.len(), 1, "{events:?}");
+    assert_eq!(told[0]["type"], "Warning", "{told:?}");
+    let note = told[0]["note"].as_str().unwrap_or_default();
+    assert!(note.contains("spec.resourceOverrides.proxyDeployment.env") && note.contains(GENERATION), "{note}");
     Ok(())
 }
 

@@ -31,8 +31,17 @@ fn every(ns: &Namespace) -> Result<(), Failed> {
     for name in names() {
         ns.create(&mcp_server(&name, spec.clone()))?;
     }
-    let long = format!("{}v", "n".repeat(252));
-    ns.create(&virtual_mcp_server(&long, json!({})))?;
+    // A Deployment of either kind may be called as one of the other, so these are other names.
+    let virtual_names = [
+        format!("{}v", "n".repeat(252)),
+        vec!["v".repeat(62); 4].join("."),
+        "v.v".into(),
+        "v-v".into(),
+        "v".repeat(59),
+    ];
+    for name in &virtual_names {
+        ns.create(&virtual_mcp_server(name, json!({})))?;
+    }
 
     for name in names() {
         let cr = ns.wait(&format!("MCPServer/{name}"), "has a status", |cr| {
@@ -64,14 +73,28 @@ fn every(ns: &Namespace) -> Result<(), Failed> {
             Ok((pods == [2, 2]).then_some(()))
         })?;
     }
-    let cr =
-        ns.wait(&format!("VirtualMCPServer/{long}"), "has a status", |cr| cr["status"]["observedGeneration"] == 1)?;
-    assert_eq!(condition(&cr, "Ready")["reason"], "NotReady", "{cr}");
+    for name in &virtual_names {
+        let cr = ns.wait(&format!("VirtualMCPServer/{name}"), "has a status", |cr| {
+            cr["status"]["observedGeneration"] == 1 && condition(cr, "Ready")["reason"] == "NotReady"
+        })?;
+        let service = owned(ns, "Service", &cr)?.remove(0);
+        let url = cr["status"]["url"].as_str().unwrap_or_default();
+        assert!(url.starts_with(&format!("http://{}.", name_of(&service))), "{url}: {service}");
+        // What the pods mount is there, and they are there.
+        let (config, deployment) = (owned(ns, "ConfigMap", &cr)?.remove(0), owned(ns, "Deployment", &cr)?.remove(0));
+        let mounted = &deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"];
+        assert_eq!(*mounted, name_of(&config), "{deployment}");
+        wait_for(&format!("pods of {name}"), BOUND, || {
+            let sets = owned(ns, "ReplicaSet", &deployment)?;
+            let Some(set) = sets.first() else { return Ok(None) };
+            Ok((!owned(ns, "Pod", set)?.is_empty()).then_some(()))
+        })?;
+    }
 
     // Each has its own.
     for (kind, count) in KINDS {
         let all = ns.client.list(&ns.name, kind)?;
-        let virtual_servers = usize::from(kind != "StatefulSet");
+        let virtual_servers = if kind == "StatefulSet" { 0 } else { virtual_names.len() };
         let built = all.iter().filter(|object| !object["metadata"]["ownerReferences"].is_null()).count();
         assert_eq!(built, names().len() * count + virtual_servers, "{kind}");
     }
