@@ -12,7 +12,7 @@ use super::decide::{self, Action, Look, Outcome, Scope, Step, applied, concerns}
 use super::duel::Written;
 use super::events::{Recorder, Severity};
 use super::leader::Leadership;
-use super::objects::{ObjectKind, Settings};
+use super::objects::{Object, ObjectKind, Settings};
 use super::owned::{Live, Owned, Snapshot};
 use super::queue::{Finished, Looked};
 use super::status::{self, APPLY_FAILED, MANAGED_ELSEWHERE, READY};
@@ -67,7 +67,7 @@ impl Reconciler {
                 self.metrics.controller_outdated();
                 Finished::Outdated
             }
-            Err(Failure::Refused(reason) | Failure::Unavailable(reason)) => {
+            Err(Failure::Refused { reason, .. } | Failure::Unavailable(reason)) => {
                 tracing::warn!(resource = %key, reason, "not as it should be; trying again later");
                 Finished::Failed
             }
@@ -108,7 +108,7 @@ impl Reconciler {
         }
         let failure = self.carry_out(key, &cr, &action, &mut snapshot, written).await;
         let refused = match &failure {
-            Err(Failure::Refused(reason)) => Some(reason.as_str()),
+            Err(Failure::Refused { reason, .. }) => Some(reason.as_str()),
             Err(_) => return failure.map(|()| None),
             Ok(()) => None,
         };
@@ -204,13 +204,8 @@ impl Reconciler {
                     self.go_on()?;
                 }
                 let live = match write::apply(client, namespace, object, Some(&live)).await {
-                    Err(Failure::Refused(_)) if object.kind == ObjectKind::Service => {
-                        self.go_on()?;
-                        let live = write::restore_ports(client, namespace, object, &live).await?;
-                        self.go_on()?;
-                        write::apply(client, namespace, object, Some(&live)).await?
-                    }
-                    applied => applied?,
+                    Err(refused) => self.apply_after_claim(namespace, object, &live, refused).await?,
+                    Ok(applied) => applied,
                 };
                 self.keep(key, object.kind, object.name(), live, snapshot);
                 (object.kind, object.name(), "updated")
@@ -232,6 +227,27 @@ impl Reconciler {
         );
         done.push((verb, format!("{} {name}", kind.as_str())));
         Ok(())
+    }
+
+    /// Applies an object that was refused once more, where that was for what others wrote beside ours.
+    async fn apply_after_claim(
+        &self,
+        namespace: &str,
+        object: &Object,
+        live: &Live,
+        failure: Failure,
+    ) -> Result<Live, Failure> {
+        let refused = match &failure {
+            Failure::Refused { fields, .. } if !fields.is_empty() => fields,
+            _ => return Err(failure),
+        };
+        self.go_on()?;
+        let Some(live) = write::claim(&self.client, namespace, object, live, refused).await? else {
+            return Err(failure);
+        };
+        self.metrics.controller_write(object.kind.as_str(), ControllerWrite::Claim);
+        self.go_on()?;
+        write::apply(&self.client, namespace, object, Some(&live)).await
     }
 
     fn keep(&self, key: &CrKey, kind: ObjectKind, name: &str, live: Live, snapshot: &mut Snapshot) {

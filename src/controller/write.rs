@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::objects::{Object, ObjectKind};
-use super::owned::{Arriving, COUNT_KEEPER, FIELD_MANAGER, Live};
+use super::owned::{self, Arriving, COUNT_KEEPER, FIELD_MANAGER, Live};
 use super::path::{collection, custom_resources};
 use crate::cluster::CrKey;
 
@@ -29,8 +29,8 @@ pub(super) enum Failure {
     Outdated(String),
     /// The API server wants to be left alone for so long.
     Throttled(Duration),
-    /// The API server refuses what was asked, and will until something changes.
-    Refused(String),
+    /// The API server refuses what was asked, and will until something changes; with the fields that it named.
+    Refused { reason: String, fields: Vec<String> },
     /// It cannot be reached, or cannot answer.
     Unavailable(String),
     /// This replica leads no more.
@@ -47,7 +47,11 @@ impl From<Error> for Failure {
                 Self::Throttled(if seconds == 0 { THROTTLED } else { Duration::from_secs(u64::from(seconds).min(60)) })
             }
             // 500 is what comes of a quantity that is none, and of a webhook that does not answer: about this object, too.
-            400..=500 => Self::Refused(status.message.clone()),
+            400..=500 => {
+                let causes = status.details.iter().flat_map(|details| &details.causes);
+                let fields = causes.map(|cause| cause.field.clone()).filter(|field| !field.is_empty());
+                Self::Refused { reason: status.message.clone(), fields: fields.collect() }
+            }
             _ => Self::Unavailable(status.message.clone()),
         }
     }
@@ -101,20 +105,21 @@ pub(super) async fn hand_over(
     patch(client, namespace, object.kind, object.name(), &PatchParams::apply(COUNT_KEEPER).force(), &json).await
 }
 
-/// Puts the ports of a Service back as a whole. An apply cannot: the API server tells ports apart by their number, so a
-/// number that somebody changed by hand stays beside ours as another port of the same name, which it then refuses.
-pub(super) async fn restore_ports(
+/// Makes ours what stands in the way of an object that was refused, as it is now; nothing where nothing does.
+pub(super) async fn claim(
     client: &Client,
     namespace: &str,
     object: &Object,
     live: &Live,
-) -> Result<Live, Failure> {
-    let json = json!({
-        "metadata": {"uid": live.uid, "resourceVersion": live.version},
-        "spec": {"ports": object.json["spec"]["ports"]},
-    });
+    refused: &[String],
+) -> Result<Option<Live>, Failure> {
+    let request = Request::new(collection(object.kind, namespace)).get(object.name(), &GetParams::default());
+    let found: Value = bounded(client.request(request.map_err(Error::BuildRequest)?)).await?;
+    let Some(fields) = owned::claim(&found, &object.json, refused) else { return Ok(None) };
+    // If it has changed since it was looked at, the write says so.
+    let json = json!({"metadata": {"uid": live.uid, "resourceVersion": live.version, "managedFields": fields}});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    send(client, namespace, object.kind, object.name(), &params, &Patch::Merge(json)).await
+    send(client, namespace, object.kind, object.name(), &params, &Patch::Merge(json)).await.map(Some)
 }
 
 async fn patch(

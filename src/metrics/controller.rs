@@ -41,6 +41,8 @@ pub enum ControllerWrite {
     Delete,
     /// Its count was handed over.
     HandOver,
+    /// What stood in the way of it was made Berth's.
+    Claim,
     /// A resource's status.
     Status,
 }
@@ -72,6 +74,7 @@ impl Metrics {
             ControllerWrite::Update => "update",
             ControllerWrite::Delete => "delete",
             ControllerWrite::HandOver => "hand-over",
+            ControllerWrite::Claim => "claim",
             ControllerWrite::Status => "status",
         };
         self.controller.writes.get_or_create(&WriteLabels { kind, write }).inc();

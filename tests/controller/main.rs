@@ -20,6 +20,7 @@ mod names;
 mod objects;
 mod outage;
 mod replicas;
+mod switched;
 mod unchecked;
 mod world;
 
@@ -46,6 +47,7 @@ const SUBJECTS: &[Subject] = &[
     names::trials,
     outage::trials,
     replicas::trials,
+    switched::trials,
     unchecked::trials,
 ];
 

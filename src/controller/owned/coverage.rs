@@ -38,7 +38,7 @@ fn node(fields: &Value, value: &Value) -> bool {
 }
 
 /// Whether this is the key of a list's item: `k:` and the fields by which the list is a map, or `v:` and the item itself.
-fn is_key_of(key: &str, item: &Value) -> bool {
+pub(super) fn is_key_of(key: &str, item: &Value) -> bool {
     match key.split_once(':') {
         Some(("k", fields)) => serde_json::from_str::<Value>(fields).is_ok_and(|fields| {
             let fields = fields.as_object();

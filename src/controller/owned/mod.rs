@@ -2,11 +2,13 @@
 
 mod coverage;
 mod live;
+mod rivals;
 mod store;
 mod watch;
 
 pub(super) use coverage::covers;
 pub(super) use live::{Arriving, Live, Workload};
+pub(super) use rivals::claim;
 pub(super) use store::{Owned, Snapshot};
 pub(super) use watch::watch;
 
