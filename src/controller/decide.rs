@@ -249,11 +249,16 @@ fn annotate(object: &mut Object, name: &str, value: String) {
     }
 }
 
-/// Removes nulls: to an API server they say nothing, and nobody owns them.
+/// Removes nulls and empty lists of items with keys: to an API server they say nothing, and nobody owns them.
 fn prune(value: &mut Value) {
+    let nothing = |key: &str, value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty() && objects::has_keys(key),
+        _ => false,
+    };
     match value {
         Value::Object(map) => {
-            map.retain(|_, value| !value.is_null());
+            map.retain(|key, value| !nothing(key, value));
             map.values_mut().for_each(prune);
         }
         Value::Array(items) => items.iter_mut().for_each(prune),
@@ -404,6 +409,44 @@ mod tests {
                 .disown("/f:metadata/f:annotations", &format!("f:berth.dev/{annotation}"));
             assert_eq!(of_deployment(&decided(&cr(1, json!({})), &mut snapshot, &always)), "Always", "{annotation}");
         }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_empty_settles(
+            pod in any_of(json!({
+                "volumes": [], "initContainers": [], "imagePullSecrets": [], "hostAliases": [], "resourceClaims": [],
+                "topologySpreadConstraints": [], "tolerations": [], "nodeSelector": {}, "affinity": {}, "securityContext": {},
+            })),
+            own in any_of(empty_container()),
+            beside in any_of(empty_container()),
+        ) {
+            let mut pod = pod;
+            let named = |name: &str, container: Value| {
+                let mut container = container;
+                container["name"] = json!(name);
+                container
+            };
+            pod["containers"] = json!([named("mcp", own), named("beside", beside)]);
+            let cr = cr(1, json!({"podTemplateSpec": {"spec": pod}}));
+            let action = decided(&cr, &mut Snapshot::default(), &settings());
+            proptest::prop_assert_eq!(action.steps.len(), 6);
+            proptest::prop_assert_eq!(decided(&cr, &mut carried_out(&action), &settings()).steps, []);
+        }
+    }
+
+    fn empty_container() -> Value {
+        json!({
+            "env": [], "ports": [], "volumeMounts": [], "volumeDevices": [], "args": [], "envFrom": [], "lifecycle": {},
+            "resources": {"limits": {}, "claims": []}, "securityContext": {"capabilities": {"add": []}}, "workingDir": "",
+        })
+    }
+
+    /// Some of these fields.
+    fn any_of(fields: Value) -> impl proptest::strategy::Strategy<Value = Value> {
+        use proptest::strategy::Strategy;
+        let fields: Vec<_> = fields.as_object().unwrap().clone().into_iter().collect();
+        proptest::sample::subsequence(fields.clone(), 0..=fields.len()).prop_map(|some| some.into_iter().collect())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::injector::{ANNOTATION, Injector, MIRROR, SIDECAR};
-use crate::objects::{mcp_server, parts, redis};
+use crate::objects::{condition, mcp_server, parts, redis, virtual_mcp_server};
 use crate::world::{Namespace, World, trial};
 
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
@@ -151,29 +151,152 @@ fn fought(ns: &Namespace) -> Result<(), Failed> {
 }
 
 fn settled(ns: &Namespace) -> Result<(), Failed> {
-    const COUNT: usize = 50;
-    for number in 0..COUNT {
-        let spec = match number % 4 {
-            0 => json!({"replicas": 2, "backendReplicas": 3, "sessionStorage": redis()}),
-            1 => json!({"sessionStorage": {"provider": "memory"}}),
-            // With quantities, durations and probes, which an API server writes in a form of its own.
-            2 => json!({"resources": {"limits": {"cpu": "0.50", "memory": "1024Mi"}, "requests": {"cpu": "0.1"}},
-                "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}],
-                "podTemplateSpec": {"spec": {"tolerations": [{"key": "x", "operator": "Exists"}],
-                    "containers": [{"name": "mcp", "livenessProbe": {"tcpSocket": {"port": 8080}},
-                        "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}],
-                    "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "0.5Gi"}}]}}}),
-            _ => json!({"transport": "stdio"}),
-        };
-        ns.create(&mcp_server(&format!("s{number}"), spec))?;
+    const EACH: usize = 7;
+    let (servers, aggregators) = (servers(), aggregators());
+    let mut all = Vec::new();
+    for number in 0..EACH {
+        // Of one name, they would be each other's.
+        let server = |(index, spec): (usize, &Value)| mcp_server(&format!("s{number}-{index}"), spec.clone());
+        let aggregator =
+            |(index, spec): (usize, &Value)| virtual_mcp_server(&format!("v{number}-{index}"), spec.clone());
+        all.extend(servers.iter().enumerate().map(server));
+        all.extend(aggregators.iter().enumerate().map(aggregator));
     }
-    for number in 0..COUNT {
-        ns.wait(&format!("MCPServer/s{number}"), "has a status", |cr| cr["status"]["observedGeneration"] == 1)?;
+    for manifest in &all {
+        ns.create(manifest)?;
     }
-    ns.settled("s0")?;
+    for manifest in &all {
+        let what = format!("{}/{}", text(&manifest["kind"]), text(&manifest["metadata"]["name"]));
+        let cr = ns.wait(&what, "has a status", |cr| cr["status"]["observedGeneration"] == 1)?;
+        let ready = condition(&cr, "Ready");
+        assert!(ready["reason"] == "NotReady" || ready["reason"] == "TransportUnsupported", "{what}: {ready}");
+    }
+    ns.settled_anyhow()?;
+    // Others write beside it, which makes the API server look at whose each field is.
+    for kind in ["Deployment", "StatefulSet"] {
+        for live in ns.client.list(&ns.name, kind)?.iter().filter(|live| text(&live["metadata"]["name"]).contains("0-"))
+        {
+            let note = json!({"metadata": {"annotations": {"example.com/note": "mine"}},
+                "spec": {"template": {"metadata": {"annotations": {"example.com/note": "mine"}}}}});
+            ns.edit(&format!("{kind}/{}", text(&live["metadata"]["name"])), &note)?;
+        }
+    }
+    ns.settled_anyhow()?;
     // Everything is looked at each second.
     let audit = ns.audit();
     std::thread::sleep(Duration::from_secs(20));
     assert_eq!(audit.writes_in(&ns.name), Vec::<String>::new());
     Ok(())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Specs of MCPServers, with what an API server writes in a form of its own, or not at all.
+fn servers() -> Vec<Value> {
+    let mount = json!([{"name": "scratch", "mountPath": "/scratch"}]);
+    vec![
+        json!({"replicas": 2, "backendReplicas": 3, "sessionStorage": redis()}),
+        json!({"sessionStorage": {"provider": "memory"}}),
+        json!({"transport": "stdio"}),
+        // Quantities, durations and probes.
+        json!({"resources": {"limits": {"cpu": "0.50", "memory": "1024Mi"}, "requests": {"cpu": "0.1"}},
+            "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}],
+            "podTemplateSpec": {"spec": {"tolerations": [{"key": "x", "operator": "Exists"}],
+                "containers": [{"name": "mcp", "livenessProbe": {"tcpSocket": {"port": 8080}}, "volumeMounts": mount}],
+                "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "0.5Gi"}}]}}}),
+        // Containers beside it, and what others than the pod template bring.
+        json!({
+            "sessionStorage": {"provider": "redis", "address": "redis.example:6379", "passwordRef": {"name": "s", "key": "p"}},
+            "secrets": [{"name": "s", "key": "k", "targetEnvName": "KEY"}, {"name": "t", "key": "KEY2"}],
+            "volumes": [{"name": "data", "hostPath": "/data", "mountPath": "/data", "readOnly": true},
+                {"name": "more", "hostPath": "/more", "mountPath": "/more"}],
+            "serviceAccount": "default",
+            "resourceOverrides": {
+                "proxyDeployment": {
+                    "labels": {"team": "a"}, "annotations": {"example.com/a": "b"},
+                    "env": [{"name": "LEVEL", "value": ""}, {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+                    "imagePullSecrets": [{"name": "pull"}],
+                    "podTemplateMetadataOverrides": {"labels": {"team": "a"}, "annotations": {}},
+                },
+                "proxyService": {"labels": {}, "annotations": {"example.com/a": ""}},
+            },
+            "podTemplateSpec": {"metadata": {"labels": {"team": "a"}}, "spec": {
+                "initContainers": [
+                    {"name": "first", "image": "first:1", "restartPolicy": "Always", "env": [{"name": "A"}],
+                        "startupProbe": {"exec": {"command": ["true"]}}},
+                    {"name": "second", "image": "second:1", "resources": {"requests": {"cpu": "1000m", "memory": 1024}}},
+                ],
+                "containers": [
+                    {"name": "mcp", "command": ["run"], "envFrom": [{"configMapRef": {"name": "c"}}], "volumeMounts": mount},
+                    {"name": "beside", "image": "beside:1", "ports": [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 53}],
+                        "lifecycle": {"preStop": {"exec": {"command": ["true"]}}}, "volumeMounts": mount},
+                ],
+                "volumes": [
+                    {"name": "scratch", "projected": {"sources": [
+                        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+                        {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}},
+                    {"name": "claim", "ephemeral": {"volumeClaimTemplate": {"spec": {
+                        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "0.5Gi"}}}}}},
+                ],
+                "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a", "b"]}],
+                "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": {"team": "a"}}}],
+                "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1,
+                    "podAffinityTerm": {"topologyKey": "zone", "labelSelector": {}}}]}},
+                "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+                "terminationGracePeriodSeconds": 0,
+            }},
+        }),
+        json!({"args": [], "env": [], "secrets": [], "volumes": [], "resources": {"limits": {}, "requests": {}, "claims": []},
+            "resourceOverrides": {"proxyDeployment": {"labels": {}, "annotations": {}, "env": [], "imagePullSecrets": [],
+                "podTemplateMetadataOverrides": {}}, "proxyService": {}},
+            "podTemplateSpec": {"metadata": {"labels": {}, "annotations": {}}, "spec": empty_pod("mcp")}}),
+    ]
+}
+
+fn aggregators() -> Vec<Value> {
+    vec![
+        json!({"replicas": 2, "sessionStorage": redis(), "serviceType": "NodePort", "sessionAffinity": "ClientIP"}),
+        json!({"serviceAccount": "default", "imagePullSecrets": [{"name": "pull"}], "podTemplateSpec": {"spec": {
+            "containers": [{"name": "vmcp", "resources": {"limits": {"cpu": "0.50"}}, "env": [{"name": "A", "value": "1"}],
+                "readinessProbe": {"grpc": {"port": 4483}}},
+                {"name": "beside", "image": "beside:1"}],
+            "volumes": [{"name": "cache", "emptyDir": {}}]}}}),
+        json!({"imagePullSecrets": [], "podTemplateSpec": {"spec": empty_pod("vmcp")}}),
+    ]
+}
+
+/// A pod with everything in it that can be empty.
+fn empty_pod(container: &str) -> Value {
+    let empty = |name: &str| {
+        json!({
+            "name": name, "args": [], "command": [], "env": [], "envFrom": [], "lifecycle": {}, "ports": [],
+            "resizePolicy": [], "resources": {"limits": {}, "requests": {}, "claims": []}, "volumeDevices": [],
+            "volumeMounts": [], "workingDir": "", "imagePullPolicy": "", "terminationMessagePath": "", "stdin": false,
+            "securityContext": {"capabilities": {"add": [], "drop": []}, "seLinuxOptions": {}, "windowsOptions": {}},
+        })
+    };
+    let (mut beside, mut first) = (empty("beside"), empty("first"));
+    beside["image"] = json!("beside:1");
+    (first["image"], first["restartPolicy"]) = (json!("first:1"), json!("Always"));
+    beside["env"] = json!([{"name": "NOTHING"}, {"name": "EMPTY", "value": ""}]);
+    beside["securityContext"] = json!({});
+    beside["resources"] = json!({});
+    json!({
+        "containers": [empty(container), beside], "initContainers": [first],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}, "podAffinity": {},
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}},
+        "dnsConfig": {"nameservers": [], "searches": [], "options": []},
+        "hostAliases": [], "imagePullSecrets": [], "nodeSelector": {}, "overhead": {}, "readinessGates": [],
+        "resourceClaims": [], "schedulingGates": [], "tolerations": [], "topologySpreadConstraints": [],
+        "securityContext": {"sysctls": [], "supplementalGroups": [], "seLinuxOptions": {}},
+        "priorityClassName": "", "hostname": "", "subdomain": "", "nodeName": "", "schedulerName": "", "hostNetwork": false,
+        "volumes": [
+            {"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "c", "items": []}},
+            {"name": "c", "projected": {"sources": []}}, {"name": "d", "downwardAPI": {"items": []}},
+            {"name": "e", "emptyDir": {"medium": ""}}, {"name": "f", "secret": {"secretName": "s", "items": []}},
+        ],
+    })
 }

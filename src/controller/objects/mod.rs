@@ -19,6 +19,7 @@ mod virtual_mcp_server;
 
 pub use crate::policy::derived as names;
 pub use conditions::Condition;
+pub(super) use pod_template::has_keys;
 pub use refusal::Reason;
 
 use serde_json::Value;

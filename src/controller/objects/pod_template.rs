@@ -161,7 +161,7 @@ fn keyed(list: &str) -> Option<Keyed> {
         "containers" | "initContainers" => (&["name"], true),
         "ports" => (&["containerPort", "protocol"], true),
         // What these have in them excludes each other: two sources of a volume, or of a variable's value, are refused.
-        "env" | "volumes" | "imagePullSecrets" | "resourceClaims" | "schedulingGates" => (&["name"], false),
+        "env" | "volumes" | "imagePullSecrets" | "resourceClaims" | "claims" | "schedulingGates" => (&["name"], false),
         "volumeMounts" => (&["mountPath"], false),
         "volumeDevices" => (&["devicePath"], false),
         "hostAliases" => (&["ip"], false),
@@ -169,6 +169,11 @@ fn keyed(list: &str) -> Option<Keyed> {
         _ => return None,
     };
     Some(Keyed { keys, completes })
+}
+
+/// Whether the items of a list have keys, by the name that it has in a pod template.
+pub(in crate::controller) fn has_keys(list: &str) -> bool {
+    keyed(list).is_some()
 }
 
 fn merge_list(slot: &mut Value, entries: Vec<Value>, Keyed { keys, completes }: Keyed) {
