@@ -39,6 +39,12 @@ pub(crate) struct ConnectionState {
     lingers: AtomicBool,
     /// Many requests at once, frames that are no requests: heads are not timed.
     http2: AtomicBool,
+    /// What comes next is waited for, so that the client's leaving is felt.
+    listens: AtomicBool,
+    /// Nothing is waited for, and a request is under way: whether the client has left is to be looked at.
+    watched: AtomicBool,
+    /// It changed its protocol: what the end of the client's bytes means is for the two sides to say.
+    tunnel: AtomicBool,
     /// Since when it has been doing that, in the worker's milliseconds.
     since: AtomicU32,
     waker: Mutex<Option<Waker>>,
@@ -64,6 +70,20 @@ impl ConnectionState {
     /// Tells the connection what to do.
     pub(crate) fn order(&self, order: Order) {
         self.order.store(order as u8, Relaxed);
+        self.wake();
+    }
+
+    /// Has the client watched if a request is under way and nobody reads: a byte too many, which stays unread until the
+    /// response is complete, would hide that the client leaves.
+    pub(crate) fn watch(&self) {
+        let reads = self.listens.load(Relaxed) || self.tunnel.load(Relaxed);
+        if self.active.load(Relaxed) > 0 && !reads && !self.watched.load(Relaxed) {
+            self.watched.store(true, Relaxed);
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
         if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
@@ -77,6 +97,12 @@ impl ConnectionState {
     /// Says that the connection speaks HTTP/2.
     pub(crate) fn is_http2(&self) {
         self.http2.store(true, Relaxed);
+    }
+
+    /// Says that the connection has changed its protocol.
+    pub(crate) fn is_tunnel(&self) {
+        self.tunnel.store(true, Relaxed);
+        self.watched.store(false, Relaxed);
     }
 
     /// A request begins.
@@ -165,6 +191,12 @@ impl ClientIo {
         Self { stream, state, clock, replay, keep, shut: false }
     }
 
+    /// Whether the client has left; when it does, the task is woken.
+    fn has_left(&self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        !matches!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)), Poll::Pending | Poll::Ready(Ok(1..)))
+    }
+
     /// Takes note of what came.
     fn note(&self, bytes: &[u8]) {
         let state = &self.state;
@@ -196,8 +228,12 @@ impl ClientIo {
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        self.state.watched.store(false, Relaxed);
         if self.replay.is_empty() {
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+            // Nothing more: there is nothing to wait for, and the reader knows it.
+            self.state.listens.store(read.is_pending() || buffer.filled().len() == before, Relaxed);
+            ready!(read)?;
         } else {
             let n = self.replay.len().min(buffer.remaining());
             buffer.put_slice(&self.replay[..n]);
@@ -213,7 +249,11 @@ impl AsyncWrite for ClientIo {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
+    /// Comes with every look at a connection, whether or not there is anything to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.state.watched.load(Relaxed) && self.has_left(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -241,7 +281,48 @@ impl AsyncWrite for ClientIo {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// A connection, and the client's end of it.
+    async fn pair() -> (ClientIo, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        (ClientIo::new(stream, Arc::new(ConnectionState::new(0)), Arc::default(), Vec::new(), 1024), client)
+    }
+
+    #[tokio::test]
+    async fn a_client_is_watched_while_a_request_is_under_way_and_nobody_reads() {
+        let (mut io, mut client) = pair().await;
+        let state = Arc::clone(&io.state);
+        client.write_all(b"x").await.unwrap();
+        io.read_u8().await.unwrap();
+        state.watch();
+        assert!(!state.watched.load(Relaxed), "no request is under way");
+        state.begin();
+        state.watch();
+        assert!(state.watched.load(Relaxed));
+        io.flush().await.unwrap();
+        client.shutdown().await.unwrap();
+        let left = poll_fn(|cx| match Pin::new(&mut io).poll_flush(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            _ => Poll::Pending,
+        });
+        tokio::time::timeout(Duration::from_secs(10), left).await.expect("it was never felt");
+        // As it is with a tunnel, whose client may have said all and be there nevertheless.
+        state.is_tunnel();
+        state.watch();
+        io.flush().await.unwrap();
+        assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
+        state.tunnel.store(false, Relaxed);
+        state.watch();
+        assert!(!state.watched.load(Relaxed), "who reads to the end feels it there");
+    }
 
     #[test]
     fn both_headers_in_one_head_are_found() {

@@ -256,6 +256,7 @@ impl Worker {
                 }
                 state.order(Order::Close);
             }
+            state.watch();
         }
     }
 
@@ -334,6 +335,7 @@ impl Tracked {
     /// Counts what the client's connection becomes when it changes its protocol.
     pub(crate) fn enter_tunnel(&self) -> Entered {
         self.worker.shared.connections.fetch_add(1, Relaxed);
+        self.client.is_tunnel();
         self.worker.enter(Arc::clone(&self.client))
     }
 

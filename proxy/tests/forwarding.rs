@@ -248,6 +248,26 @@ async fn a_client_that_leaves_is_felt_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_after_a_byte_too_many_is_felt_too() {
+    let pod = Pod::start("a").await;
+    let proxy = proxy(&[&pod]).await;
+    for (left, surplus) in ["\r\n", "G"].into_iter().enumerate() {
+        let mut client = Client::connect(proxy.address).await;
+        let session = client.post(None, INITIALIZE).await.session();
+        client.ask("GET", "/mcp", &[("Mcp-Session-Id", &session)], "").await;
+        client.write(surplus).await;
+        assert_eq!(client.head().await.unwrap().status, 200);
+        // Long enough to be looked at, and to be left alone.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        pod.send(&session, "data: still here\n\n");
+        assert_eq!(client.chunk().await.unwrap().as_deref(), Some("data: still here\n\n"));
+        assert_eq!(pod.state.left.load(Relaxed), left);
+        drop(client);
+        until("the server feels it", || pod.state.left.load(Relaxed) == left + 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http2_is_spoken_to_clients_and_to_servers() {
     use http_body_util::{BodyExt, Full};
     use hyper::client::conn::http2;
