@@ -61,11 +61,14 @@ fn one<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a [u8]>, S
 /// one pod stand other paths, whose 404 says nothing of the session.
 #[must_use]
 pub fn ended(kind: Kind, source: Source, on_its_path: bool, status: StatusCode) -> Option<Ended> {
-    let not_found = status == StatusCode::NOT_FOUND;
-    if kind == Kind::Delete && source == Source::Header && (status.is_success() || not_found) {
-        return Some(Ended::Deleted);
+    if source != Source::Header {
+        return None;
     }
-    (not_found && on_its_path && source == Source::Header).then_some(Ended::NotFound)
+    let not_found = status == StatusCode::NOT_FOUND && on_its_path;
+    match kind {
+        Kind::Delete if status.is_success() || not_found => Some(Ended::Deleted),
+        _ => not_found.then_some(Ended::NotFound),
+    }
 }
 
 #[cfg(test)]
@@ -99,12 +102,17 @@ mod tests {
 
     #[test]
     fn delete_with_2xx_or_404_unpins() {
-        let end = |status: u16| ended(Kind::Delete, Source::Header, false, StatusCode::from_u16(status).unwrap());
-        assert_eq!(end(200), Some(Ended::Deleted));
-        assert_eq!(end(204), Some(Ended::Deleted));
-        assert_eq!(end(404), Some(Ended::Deleted));
-        assert_eq!(end(405), None);
-        assert_eq!(end(500), None);
+        let end = |on_its_path, status: u16| {
+            ended(Kind::Delete, Source::Header, on_its_path, StatusCode::from_u16(status).unwrap())
+        };
+        for on_its_path in [true, false] {
+            assert_eq!(end(on_its_path, 200), Some(Ended::Deleted));
+            assert_eq!(end(on_its_path, 204), Some(Ended::Deleted));
+            assert_eq!(end(on_its_path, 405), None);
+            assert_eq!(end(on_its_path, 500), None);
+        }
+        assert_eq!(end(true, 404), Some(Ended::Deleted));
+        assert_eq!(end(false, 404), None, "another path knows nothing of the session");
     }
 
     #[test]
