@@ -1,11 +1,15 @@
 //! What a response means for its session.
 
 use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 
 use super::request::{Kind, Names, SESSION_HEADER, SessionId, Source, cookie_pair};
+
+/// A cookie that expires before this, counted from 1970 on, is one that is cleared, whatever the server's clock says.
+const UNDATED: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The response names several sessions: whichever was pinned, the client might go on with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +41,40 @@ pub fn session<'a>(headers: &'a HeaderMap, names: &Names) -> Result<Option<Sessi
     }
     let Some(name) = &names.cookie else { return Ok(None) };
     let cookies = headers.get_all(header::SET_COOKIE).iter().filter_map(|line| {
-        let pair = line.as_bytes().split(|byte| *byte == b';').next()?;
-        cookie_pair(pair, name)
+        let mut parts = line.as_bytes().split(|byte| *byte == b';');
+        let value = cookie_pair(parts.next()?, name)?;
+        (!is_cleared(parts, headers.get(header::DATE))).then_some(value)
     });
     Ok(one(cookies)?.map(|value| SessionId { source: Source::NamedCookie, value: Cow::Borrowed(value) }))
+}
+
+/// Whether a cookie with these attributes is gone at once: what it is set to then names nothing (RFC 6265, 5.3).
+///
+/// `date` is when the server sent it, by its own clock.
+fn is_cleared<'a>(attributes: impl Iterator<Item = &'a [u8]>, date: Option<&HeaderValue>) -> bool {
+    let (mut max_age, mut expires) = (None, None);
+    for attribute in attributes.filter_map(|attribute| std::str::from_utf8(attribute).ok()) {
+        let Some((name, value)) = attribute.split_once('=') else { continue };
+        let (name, value) = (name.trim(), value.trim());
+        if name.eq_ignore_ascii_case("max-age") {
+            max_age = value.parse::<i64>().ok().or(max_age);
+        } else if name.eq_ignore_ascii_case("expires") {
+            expires = read_date(value).or(expires);
+        }
+    }
+    match (max_age, expires) {
+        (Some(seconds), _) => seconds <= 0,
+        (None, Some(expires)) => {
+            let now = date.and_then(|date| read_date(date.to_str().ok()?));
+            expires <= now.unwrap_or(SystemTime::UNIX_EPOCH + UNDATED)
+        }
+        (None, None) => false,
+    }
+}
+
+/// Reads a date, also as Netscape wrote it: `01-Jan-1970` instead of `01 Jan 1970`.
+fn read_date(text: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(text).or_else(|_| httpdate::parse_http_date(&text.replace('-', " "))).ok()
 }
 
 fn one<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a [u8]>, SeveralSessions> {
@@ -73,8 +107,6 @@ pub fn ended(kind: Kind, source: Source, on_its_path: bool, status: StatusCode) 
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn names() -> Names {
@@ -98,6 +130,34 @@ mod tests {
         let cookies = [(header::SET_COOKIE, "x=1; Path=/"), (header::SET_COOKIE, "SID=c; HttpOnly")];
         assert_eq!(given(&cookies), Ok(Some(b"c".to_vec())));
         assert_eq!(given(&[(header::SET_COOKIE, "SID=; Max-Age=0")]), Ok(None));
+    }
+
+    #[test]
+    fn a_cookie_that_is_cleared_names_no_session() {
+        let date = (header::DATE, "Thu, 26 Nov 2026 12:00:00 GMT");
+        for line in [
+            // As PHP, Tomcat, Express and ASP.NET do it.
+            "SID=deleted; expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; path=/",
+            "SID=deleted; Expires=Thu, 01-Jan-1970 00:00:10 GMT; Path=/",
+            "SID=deleted; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+            "SID=deleted; expires=Wed, 25-Nov-2026 12:00:00 GMT; path=/",
+            "SID=deleted; max-age=-1",
+            "SID=deleted; Max-Age = 0 ; Expires=Fri, 27 Nov 2026 12:00:00 GMT",
+        ] {
+            assert_eq!(given(&[date.clone(), (header::SET_COOKIE, line)]), Ok(None), "{line}");
+            let anew = [date.clone(), (header::SET_COOKIE, line), (header::SET_COOKIE, "SID=new; Path=/")];
+            assert_eq!(given(&anew), Ok(Some(b"new".to_vec())), "{line}");
+        }
+        assert_eq!(given(&[(header::SET_COOKIE, "SID=; expires=Thu, 01 Jan 1970 00:00:00 GMT")]), Ok(None));
+        assert_eq!(given(&[(header::SET_COOKIE, "SID=x; expires=Thu, 01 Jan 1970 00:00:00 GMT")]), Ok(None), "no Date");
+        for line in [
+            "SID=live; Expires=Fri, 27 Nov 2026 12:00:00 GMT",
+            "SID=live; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+            "SID=live; Expires=whenever; Max-Age=soon",
+            "SID=live; Max-Age; Secure",
+        ] {
+            assert_eq!(given(&[date.clone(), (header::SET_COOKIE, line)]), Ok(Some(b"live".to_vec())), "{line}");
+        }
     }
 
     #[test]
