@@ -57,7 +57,7 @@ impl Answer {
             Self::SessionConflict => (502, "the server gave out a session that belongs elsewhere"),
             Self::Refused(Refusal::Connect) => (405, "CONNECT is not allowed here"),
             Self::Refused(Refusal::SeveralSessions) => (400, "the request names several sessions; name one"),
-            Self::Refused(Refusal::Host) => (400, "the request needs exactly one Host"),
+            Self::Refused(Refusal::Host) => (400, "the request needs exactly one Host, without a user's name"),
             Self::Refused(Refusal::Framing) => {
                 (400, "the length of the body is not clear; send Content-Length or Transfer-Encoding: chunked")
             }

@@ -24,6 +24,7 @@ async fn heads_of_two_meanings_are_refused() {
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: h\r\nMcp-Session-Id: a\r\nMcp-Session-Id: b\r\nContent-Length: 0\r\n\r\n", 400),
+        ("GET http://a:1@b/ HTTP/1.1\r\nHost: b\r\n\r\n", 400),
         ("CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n", 405),
     ] {
         let mut client = Client::connect(proxy.address).await;

@@ -110,11 +110,15 @@ pub struct Hop {
 /// folded lines and bad names before.
 ///
 /// # Errors
-/// Host missing or repeated, or a transfer coding other than `chunked`.
+/// Host missing or repeated, or with a user's name before it, or a transfer coding other than `chunked`.
 pub fn check_request(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() || (host.is_none() && version == Version::HTTP_11 && uri.authority().is_none()) {
+        return Err(Refusal::Host);
+    }
+    // It would be part of Host, and is most likely there to deceive (RFC 9110, 4.2.4).
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(Refusal::Host);
     }
     if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {

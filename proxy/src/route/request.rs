@@ -84,7 +84,7 @@ pub enum Refusal {
     Connect,
     /// More than one `Mcp-Session-Id`, or several values where one session is named.
     SeveralSessions,
-    /// HTTP/1.1 without Host, or with several.
+    /// HTTP/1.1 without Host, or with several, or a target with a user's name in it.
     Host,
     /// `Transfer-Encoding` other than `chunked`, or beside `Content-Length`.
     Framing,
