@@ -16,6 +16,9 @@ use crate::metrics::Event;
 /// How long a connection is read after its last response, so that the client gets all of it (RFC 9112, 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long what came last is kept, for a head that follows at once.
+const FORGET_AFTER: Duration = Duration::from_secs(1);
+
 /// What a connection is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
@@ -133,34 +136,42 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the head of this request, which has `Transfer-Encoding`, came without `Content-Length`: the parser drops
-    /// the latter, and another reader may not.
-    pub(crate) fn came_without_length(&self, method: &str, target: &str) -> bool {
-        came_without_length(&self.head.lock(), method, target)
+    /// Frees what was kept of the last head, once the connection has been idle for a while.
+    pub(crate) fn forget_head(&self, now: u32) {
+        let since = Duration::from_millis(u64::from(now.wrapping_sub(self.since.load(Relaxed))));
+        if self.active.load(Relaxed) == 0 && !self.in_head.load(Relaxed) && since > FORGET_AFTER {
+            *self.head.lock() = Vec::new();
+        }
+    }
+
+    /// Whether the head of this request, which has `Transfer-Encoding`, came with `Content-Length` too: the parser drops
+    /// the latter and closes after the response, and another reader may not.
+    pub(crate) fn came_with_length(&self, method: &str, target: &str) -> bool {
+        came_with_length(&self.head.lock(), method, target)
     }
 }
 
-/// Whether a head with this request line is in `text`, and none of those has both headers.
-fn came_without_length(text: &[u8], method: &str, target: &str) -> bool {
-    let request_line = format!("{method} {target} HTTP/");
+/// Whether a head with this request line is in `text` that has both headers.
+fn came_with_length(text: &[u8], method: &str, target: &str) -> bool {
+    let request_line = format!("{method} {target}");
     let mut lines = text.split(|byte| *byte == b'\n');
-    let mut found = false;
     while let Some(line) = lines.next() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = line.strip_suffix(b" HTTP/1.1").or_else(|| line.strip_suffix(b" HTTP/1.0")).unwrap_or_default();
         // A body may stand before it, without a line's end.
-        if !line.windows(request_line.len()).any(|part| part == request_line.as_bytes()) {
+        if !line.ends_with(request_line.as_bytes()) {
             continue;
         }
-        found = true;
         let (mut length, mut coding) = (false, false);
         for line in lines.by_ref().take_while(|line| !matches!(*line, b"" | b"\r")) {
             length |= names(line, "content-length");
             coding |= names(line, "transfer-encoding");
         }
         if length && coding {
-            return false;
+            return true;
         }
     }
-    found
+    false
 }
 
 fn names(line: &[u8], name: &str) -> bool {
@@ -327,11 +338,32 @@ mod tests {
     #[test]
     fn both_headers_in_one_head_are_found() {
         let both = b"POST /m HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
-        assert!(!came_without_length(both, "POST", "/m"));
-        assert!(!came_without_length(both, "POST", "/other"), "nothing is known of its head");
+        assert!(came_with_length(both, "POST", "/m"));
+        assert!(!came_with_length(both, "POST", "/other"), "nothing is known of its head");
         let pipelined =
             b"POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\nxPOST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert!(came_without_length(pipelined, "POST", "/a") && came_without_length(pipelined, "POST", "/b"));
+        assert!(!came_with_length(pipelined, "POST", "/a") && !came_with_length(pipelined, "POST", "/b"));
+        let second = [&pipelined[..], &both[..]].concat();
+        assert!(came_with_length(&second, "POST", "/m") && !came_with_length(&second, "POST", "/b"));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_head_is_freed_when_the_connection_is_idle() {
+        let state = ConnectionState::new(0);
+        let keeps = |state: &ConnectionState| state.head.lock().capacity() > 0;
+        state.head.lock().extend_from_slice(b"POST /m HTTP/1.1\r\n");
+        state.begin();
+        state.forget_head(5_000);
+        assert!(keeps(&state), "a request is under way");
+        state.end(5_000);
+        state.forget_head(6_000);
+        assert!(keeps(&state), "another may follow");
+        state.in_head.store(true, Relaxed);
+        state.forget_head(7_000);
+        assert!(keeps(&state), "another began");
+        state.in_head.store(false, Relaxed);
+        state.forget_head(7_000);
+        assert!(!keeps(&state));
     }
 
     #[test]

@@ -257,6 +257,7 @@ impl Worker {
                 state.order(Order::Close);
             }
             state.watch();
+            state.forget_head(now);
         }
     }
 

@@ -76,11 +76,26 @@ async fn a_length_beside_chunking_is_refused_in_pipelined_requests_too() {
         assert_eq!(client.reply().await.unwrap().status, 200, "apart: {apart}");
         assert_eq!(client.reply().await.unwrap().status, 400, "apart: {apart}");
     }
-    // Pipelining itself is fine.
-    let mut client = Client::connect(proxy.address).await;
-    client.write(&format!("{clean}{clean}")).await;
-    for _ in 0..2 {
+    // Pipelining itself is fine, also where the second head comes in two pieces, one of them while the first is served.
+    let (start, rest) = clean.split_at(30);
+    for (first, second) in [(format!("{clean}{clean}"), ""), (format!("{clean}{start}"), rest)] {
+        let mut client = Client::connect(proxy.address).await;
+        client.write(&first).await;
         assert_eq!(client.reply().await.unwrap().status, 200);
+        client.write(second).await;
+        assert_eq!(client.reply().await.unwrap().status, 200, "{second:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunking_is_fine_whatever_form_the_target_has() {
+    let pod = Pod::start("a").await;
+    let proxy = proxy(&[&pod]).await;
+    for target in ["/x", "/x#part", "http://example.test", "http://example.test/x"] {
+        let mut client = Client::connect(proxy.address).await;
+        let head = format!("POST {target} HTTP/1.1\r\nHost: example.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.write(&format!("{head}1\r\nx\r\n0\r\n\r\n")).await;
+        assert_eq!(client.reply().await.unwrap().status, 200, "{target}");
     }
 }
 

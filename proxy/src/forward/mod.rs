@@ -160,7 +160,7 @@ fn check(
 ) -> Result<(), Answer> {
     headers::check_request(head.version, &head.uri, &head.headers).map_err(Answer::Refused)?;
     if head.headers.contains_key(header::TRANSFER_ENCODING)
-        && !connection.state.came_without_length(head.method.as_str(), &head.uri.to_string())
+        && connection.state.came_with_length(head.method.as_str(), &head.uri.to_string())
     {
         return Err(Answer::Refused(Refusal::Framing));
     }
