@@ -13,6 +13,7 @@ mod duel;
 mod events;
 mod leader;
 mod lease;
+mod not_kept;
 pub mod objects;
 mod owned;
 mod path;
@@ -36,10 +37,11 @@ pub use decide::Scope;
 
 use self::events::Recorder;
 use self::leader::{Candidate, HAND_OVER, Leadership};
+use self::not_kept::NotKept;
 use self::objects::{ObjectKind, Settings};
 use self::owned::Owned;
 use self::queue::Queue;
-use self::reconcile::{NotKept, Reconciler};
+use self::reconcile::Reconciler;
 use self::toolhives::Sightings;
 use crate::backoff::jitter;
 use crate::cluster::{Cluster, ConfigError, CrKey};
@@ -141,7 +143,7 @@ impl Controller {
             scope: options.scope,
             leadership: Arc::clone(&leadership),
             metrics: Arc::clone(&metrics),
-            not_kept: NotKept::default(),
+            not_kept: NotKept::new(options.resync),
             sightings: Sightings::default(),
         });
         let work = async {

@@ -1,17 +1,18 @@
 //! One look at one custom resource: what is there, what should be, the writes between them, the status.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::clock;
 use super::decide::{self, Action, Look, Outcome, Scope, Step, applied, concerns};
 use super::duel::Written;
 use super::events::{Recorder, Severity};
 use super::leader::Leadership;
+use super::not_kept::NotKept;
 use super::objects::{Object, ObjectKind, Settings};
 use super::owned::{Live, Owned, Snapshot};
 use super::queue::{Finished, Looked};
@@ -21,7 +22,6 @@ use super::write::{self, Failure};
 use crate::backoff::jitter;
 use crate::cluster::{Cluster, CrKey};
 use crate::metrics::{ControllerWrite, Metrics};
-use crate::policy::CrKind;
 
 /// How soon to look again at a name that somebody else's object has: nothing tells when it is free.
 const TAKEN: Duration = Duration::from_secs(30);
@@ -43,11 +43,6 @@ pub(super) struct Reconciler {
     pub(super) not_kept: NotKept,
     pub(super) sightings: Sightings,
 }
-
-/// Fields of the status that the installed definitions do not keep, as their answers showed. Another's definition may lack
-/// some, and what is not kept would be written for ever.
-#[derive(Debug, Default)]
-pub(super) struct NotKept(Mutex<HashMap<CrKind, BTreeSet<&'static str>>>);
 
 impl Reconciler {
     /// Looks at a resource, once; says what follows.
@@ -281,38 +276,33 @@ impl Reconciler {
         failure: Option<&str>,
         written: &mut Written,
     ) -> Result<(), Failure> {
-        let not_kept = self.not_kept.of(key.kind);
+        let mut not_kept = self.not_kept.of(key.kind, Instant::now());
         let now = clock::now();
-        let known = status::Known { kind: key.kind, cr, action, snapshot, failure, not_kept: &not_kept, now: &now };
-        let Some(wanted) = status::change(&known) else { return Ok(()) };
-        if !self.leadership.may_write() {
-            return Err(Failure::NotLeading);
-        }
-        let answer = write::status(&self.client, key, cr, &wanted).await?;
-        written.status(&wanted);
+        let (wanted, answer) = loop {
+            let known = status::Known { kind: key.kind, cr, action, snapshot, failure, not_kept: &not_kept, now: &now };
+            let Some(wanted) = status::change(&known) else { return Ok(()) };
+            self.go_on()?;
+            match write::status(&self.client, key, cr, &wanted).await {
+                Ok(answer) => break (wanted, answer),
+                Err(Failure::Refused { reason, fields }) => {
+                    let lost = self.not_kept.learn_refused(key.kind, &wanted, &reason, Instant::now());
+                    if lost.is_empty() {
+                        return Err(Failure::Refused { reason, fields });
+                    }
+                    // Once more without them, of which there are few.
+                    not_kept.extend(lost);
+                }
+                Err(failure) => return Err(failure),
+            }
+        };
         self.metrics.controller_write(key.kind.as_str(), ControllerWrite::Status);
-        self.not_kept.learn(key.kind, &wanted, &answer);
+        // What was not kept, nobody has changed back.
+        if self.not_kept.learn(key.kind, &wanted, &answer, Instant::now()) {
+            written.status(&wanted);
+        }
         self.sightings.renew(key, &answer);
         self.cluster.take_over(key, answer);
         Ok(())
-    }
-}
-
-impl NotKept {
-    fn of(&self, kind: CrKind) -> BTreeSet<&'static str> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&kind).cloned().unwrap_or_default()
-    }
-
-    fn learn(&self, kind: CrKind, sent: &Value, answer: &Value) {
-        let lost = status::FIELDS.into_iter().filter(|field| {
-            sent.get(field).is_some() && answer.get("status").and_then(|status| status.get(field)).is_none()
-        });
-        let lost: Vec<_> = lost.collect();
-        if !lost.is_empty() {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry(kind).or_default().extend(lost);
-        }
     }
 }
 

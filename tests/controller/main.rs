@@ -12,6 +12,7 @@ mod beside;
 mod building;
 mod client;
 mod cost;
+mod definitions;
 mod drift;
 mod generation;
 mod injector;
@@ -41,6 +42,7 @@ const SUBJECTS: &[Subject] = &[
     beside::trials,
     building::trials,
     cost::trials,
+    definitions::trials,
     drift::trials,
     generation::trials,
     moving::trials,
