@@ -62,6 +62,17 @@ impl Gone {
         self.deletions.lock().remove(key);
     }
 
+    /// The same id is being pinned: what is deleted from now on is meant for the new pin.
+    pub(super) fn taken(&self, key: SessionKey) -> Taken<'_> {
+        Taken { gone: self, key, deletion: self.deletions.lock().remove(&key) }
+    }
+
+    /// Whether the store may still have the pin to this pod only since it was not told yet.
+    pub(super) fn is_untold(&self, key: &SessionKey, pod: PodId) -> bool {
+        let deletions = self.deletions.lock();
+        deletions.get(key).is_some_and(|deletion| deletion.pod == pod && deletion.stage != Stage::Told)
+    }
+
     /// The store may have lost what it was told.
     pub(super) fn tell_again(&self) {
         for deletion in self.deletions.lock().values_mut().filter(|deletion| deletion.stage == Stage::Told) {
@@ -84,6 +95,29 @@ impl Gone {
     }
 }
 
+/// The deletion of a session that is being pinned again. It comes back unless that succeeds.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    gone: &'a Gone,
+    key: SessionKey,
+    deletion: Option<Deletion>,
+}
+
+impl Taken<'_> {
+    /// The new pin is stored.
+    pub(super) fn discard(mut self) {
+        self.deletion = None;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(deletion) = self.deletion.take() {
+            self.gone.deletions.lock().entry(self.key).or_insert(deletion);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +135,24 @@ mod tests {
         assert_eq!(gone.untold(9), [(key, pod)]);
         gone.remove(&key);
         assert_eq!(gone.untold(9), [], "the id is in use again");
+    }
+
+    #[test]
+    fn a_deletion_outlives_a_new_pin_that_fails() {
+        let (gone, key, [old, new]) = (Gone::default(), SessionKey([1; 16]), [0, 1].map(PodId));
+        gone.telling(key, old);
+        assert!(gone.is_untold(&key, old) && !gone.is_untold(&key, new));
+        gone.ended(&key, false);
+        let taken = gone.taken(key);
+        assert_eq!(gone.untold(9), [], "it may be meant for the new pin");
+        drop(taken);
+        assert_eq!(gone.untold(9), [(key, old)]);
+        let taken = gone.taken(key);
+        gone.telling(key, new);
+        gone.ended(&key, false);
+        drop(taken);
+        assert_eq!(gone.untold(9), [(key, new)], "a later one stays");
+        gone.taken(key).discard();
+        assert_eq!(gone.untold(9), []);
     }
 }

@@ -194,8 +194,11 @@ impl Shared {
 
     async fn work(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
         for (key, pod) in self.gone.untold(WRITE_BACK_BATCH) {
-            self.store.unpin(&key, pod).await?;
-            self.gone.ended(&key, true);
+            // It may have been pinned to the same pod again meanwhile.
+            if self.gone.is_untold(&key, pod) {
+                self.store.unpin(&key, pod).await?;
+                self.gone.ended(&key, true);
+            }
         }
         self.write_back(tasks).await?;
         if self.store.take_recount() {

@@ -183,6 +183,8 @@ impl Sessions {
         let Kept::Shared(shared) = &self.kept else { return Found::Unknown };
         let asked = shared.cache.moment();
         match shared.store.lookup(key).await {
+            // Nobody has told the store yet that it was deleted.
+            Ok(Some(pin)) if shared.gone.is_untold(key, pin.pod) => Found::Unknown,
             Ok(Some(pin)) => {
                 shared.cache.insert(*key, pin, asked);
                 shared.gone.remove(key);
@@ -207,10 +209,10 @@ impl Sessions {
             Kept::Memory { store, .. } => store.pin_now(key, pin, mode),
             Kept::Shared(shared) => {
                 let asked = shared.cache.moment();
-                // What is deleted from now on is meant for the new pin.
-                shared.gone.remove(key);
+                let deletion = shared.gone.taken(*key);
                 match shared.store.pin(key, pin, mode).await {
                     Ok(PinOutcome::Pinned) => {
+                        deletion.discard();
                         shared.cache.insert(*key, pin, asked);
                         PinOutcome::Pinned
                     }
@@ -246,8 +248,8 @@ impl Sessions {
     /// than a second (a short one counts as use by being looked up).
     #[must_use]
     pub fn in_use(self: &Arc<Self>, key: SessionKey, pin: Pin) -> InUse {
-        self.in_use_table().add(key, pin);
-        InUse { sessions: Arc::clone(self), key }
+        let generation = self.in_use_table().add(key, pin);
+        InUse { sessions: Arc::clone(self), key, generation }
     }
 
     fn in_use_table(&self) -> &InUseTable {
@@ -314,11 +316,12 @@ impl Sessions {
 pub struct InUse {
     sessions: Arc<Sessions>,
     key: SessionKey,
+    generation: u64,
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.sessions.in_use_table().release(&self.key);
+        self.sessions.in_use_table().release(&self.key, self.generation);
         // It was in use until now.
         match &self.sessions.kept {
             Kept::Memory { store, .. } => store.touch(&self.key),

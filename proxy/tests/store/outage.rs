@@ -91,3 +91,17 @@ fn a_replica_that_starts_without_redis_gets_ready_when_it_comes() {
     a.ready();
     assert_eq!(a.pin("one", 0), PinOutcome::Pinned);
 }
+
+/// A client that comes again meanwhile does not make the replica forget that the old session is to be deleted.
+#[test]
+fn a_deletion_is_told_although_a_new_pin_failed_meanwhile() {
+    let mut redis = Redis::start().unwrap();
+    let (a, b) = (Replica::on(&redis), Replica::on(&redis));
+    assert_eq!(a.pin("one", 0), PinOutcome::Pinned);
+    redis.hang().unwrap();
+    wait("an outage", || a.sessions.readiness() == Readiness::Degraded);
+    a.wait(a.sessions.unpin(&a.key("one"), PodId(0), UnpinReason::PodGone));
+    assert_eq!(a.pin("one", 1), PinOutcome::Unavailable);
+    redis.wake().unwrap();
+    wait("the deletion", || b.settled("one") == Found::Unknown);
+}

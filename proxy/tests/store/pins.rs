@@ -1,5 +1,6 @@
 //! What one replica pins, all know; what one deletes, none uses.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_proxy::pods::PodId;
@@ -32,6 +33,21 @@ fn the_first_pin_wins_and_only_a_gone_pod_is_replaced() {
     assert_eq!(replace(2), PinOutcome::AlreadyPinned(PodId(0)), "another pod is gone");
     assert_eq!(replace(0), PinOutcome::Pinned);
     assert_eq!(Replica::on(&redis).find("one"), on_pod(1));
+}
+
+#[test]
+fn a_deletion_on_its_way_is_not_undone_by_a_look_up() {
+    let redis = Redis::start().unwrap();
+    let a = Replica::on(&redis);
+    assert_eq!(a.pin("one", 0), PinOutcome::Pinned);
+    redis.command("CLIENT PAUSE 60000 WRITE").unwrap();
+    let (sessions, key) = (Arc::clone(&a.sessions), a.key("one"));
+    let telling = a.spawn(async move { sessions.unpin(&key, PodId(0), UnpinReason::Deleted).await });
+    wait("the deletion", || a.sessions.find_cached(&key).is_none());
+    assert_eq!(a.find("one"), Found::Unknown, "the store has it still");
+    redis.command("CLIENT UNPAUSE").unwrap();
+    a.wait(telling).unwrap();
+    assert_eq!(Replica::on(&redis).settled("one"), Found::Unknown);
 }
 
 #[test]

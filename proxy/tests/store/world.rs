@@ -68,6 +68,14 @@ impl Replica {
         self.runtime.as_ref().expect("a runtime").block_on(what)
     }
 
+    /// Starts something that goes on meanwhile.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        what: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.as_ref().expect("a runtime").spawn(what)
+    }
+
     pub(crate) fn key(&self, id: &str) -> SessionKey {
         self.sessions.key(id.as_bytes())
     }
