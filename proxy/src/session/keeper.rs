@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::gone::Gone;
 use super::id::SessionKey;
 use super::in_use::InUseTable;
-use super::store::redis::{Adopted, Poll, RedisStore};
+use super::store::redis::{Adopted, Deletions, Poll, RedisStore};
 use super::store::{SessionStore, Unavailable};
 use crate::pods::PodId;
 
@@ -173,7 +173,13 @@ impl Shared {
 
     fn heard(&self, poll: Poll, tasks: &mut Tasks) {
         match poll {
-            Poll::Deleted(keys) => self.forget(&keys),
+            Poll::Deleted(Deletions { deleted, renewed }) => {
+                self.forget(&deleted);
+                // Only what is remembered of these is old: who uses them now may well use the new pin.
+                if !renewed.is_empty() {
+                    self.cache.forget(renewed);
+                }
+            }
             Poll::DeletedTooMany => self.cache.clear(),
             Poll::Adopted(Adopted { deleted, write_back }) => {
                 self.forget(&deleted);

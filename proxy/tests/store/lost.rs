@@ -97,6 +97,33 @@ fn a_redis_that_lost_the_last_writes_alone() {
     assert_eq!(b.find("old"), on_pod(0));
 }
 
+/// As a client's own id is, after the pod that it was on has gone.
+#[test]
+fn a_failover_that_lost_the_new_pin_of_a_deleted_session() {
+    let redis = Redis::start().unwrap();
+    let (a, b) = (Replica::on(&redis), Replica::on(&redis));
+    for (id, pods) in [("moved", [0, 1]), ("same", [2, 2])] {
+        assert_eq!(a.pin(id, pods[0]), PinOutcome::Pinned);
+        a.wait(a.sessions.unpin(&a.key(id), PodId(pods[0]), UnpinReason::PodGone));
+        assert_eq!(a.pin(id, pods[1]), PinOutcome::Pinned);
+    }
+    assert_eq!(a.pin("deleted", 0), PinOutcome::Pinned);
+    assert_eq!(b.find("deleted"), on_pod(0));
+    a.wait(a.sessions.unpin(&a.key("deleted"), PodId(0), UnpinReason::Deleted));
+    wait("a deletion", || b.settled("deleted") == Found::Unknown);
+    let prefix = "berth:session:team/web/{team/web}";
+    let [moved, same] = ["moved", "same"].map(|id| a.key(id).to_hex());
+    // As it was before the new pins.
+    redis
+        .command(&format!(
+            "MULTI\r\nHDEL {prefix}:pins {moved} {same}\r\nZREM {prefix}:pod:web-1 {moved}\r\nZREM {prefix}:pod:web-2 {same}\r\n\
+             ZREM {prefix}:gone {moved}+ {same}+\r\nZADD {prefix}:gone 1 {moved} 2 {same}\r\nHINCRBY {prefix}:state seq -3\r\nEXEC"
+        ))
+        .unwrap();
+    wait("pins that were written back", || b.find("moved") == on_pod(1) && b.find("same") == on_pod(2));
+    assert_eq!(b.settled("deleted"), Found::Unknown);
+}
+
 #[test]
 fn a_failover_by_sentinel() {
     let mut sentinel = berth_test_cluster::Sentinel::start().unwrap();

@@ -36,6 +36,21 @@ fn the_first_pin_wins_and_only_a_gone_pod_is_replaced() {
 }
 
 #[test]
+fn a_pin_that_moves_is_heard_of_by_all() {
+    let redis = Redis::start().unwrap();
+    let (a, b) = (Replica::on(&redis), Replica::on(&redis));
+    assert_eq!(a.pin("one", 0), PinOutcome::Pinned);
+    assert_eq!(a.pin("other", 0), PinOutcome::Pinned);
+    assert_eq!(b.find("one"), on_pod(0));
+    assert_eq!(b.find("other"), on_pod(0));
+    let replaced = a.wait(a.sessions.pin(&a.key("one"), PodId(1), PathTag::default(), PinMode::Replace(PodId(0))));
+    assert_eq!(replaced, PinOutcome::Pinned);
+    wait("the move", || b.find("one") == on_pod(1));
+    assert!(b.sessions.find_cached(&b.key("other")).is_some(), "others stay");
+    assert_eq!(a.find("one"), on_pod(1));
+}
+
+#[test]
 fn a_deletion_on_its_way_is_not_undone_by_a_look_up() {
     let redis = Redis::start().unwrap();
     let a = Replica::on(&redis);

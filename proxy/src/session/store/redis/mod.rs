@@ -22,6 +22,7 @@ mod epoch;
 mod inspect;
 mod keys;
 mod link;
+mod renewed;
 mod scripts;
 mod trouble;
 mod upkeep;
@@ -29,11 +30,12 @@ mod upkeep;
 pub use inspect::{InspectError, Inspector, StoredSession};
 pub use keys::DEFAULT_KEY_PREFIX;
 pub use link::RedisTarget;
-pub(in crate::session) use upkeep::{Adopted, Poll};
+pub(in crate::session) use upkeep::{Adopted, Deletions, Poll};
 
 use epoch::{Judgement, State};
 use keys::Keys;
 use link::Pair;
+use renewed::Renewed;
 use trouble::Trouble;
 
 /// Until a look-up must have ended, so that a client hears within a second.
@@ -57,6 +59,7 @@ pub(in crate::session) struct RedisStore {
     view: Mutex<View>,
     pods: RwLock<Arc<[PodId]>>,
     counts: RwLock<Arc<Counts>>,
+    renewed: Renewed,
     errors: AtomicU64,
     /// What it answered to the last command that failed.
     objection: Mutex<Option<String>>,
@@ -109,6 +112,7 @@ impl RedisStore {
             view: Mutex::default(),
             pods: RwLock::new(Arc::new([])),
             counts: RwLock::default(),
+            renewed: Renewed::default(),
             errors: AtomicU64::new(0),
             objection: Mutex::default(),
             bad_records: AtomicU64::new(0),
@@ -271,20 +275,25 @@ impl RedisStore {
         let pods = Arc::clone(&self.pods.read());
         let now = unix_millis();
         let mut call = scripts::PIN.prepare_invoke();
-        call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state);
+        call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state).key(&self.keys.gone);
         let counted: Vec<_> = pods.iter().filter_map(|pod| Some((*pod, self.naming.label(*pod)?))).collect();
         for (_, label) in &counted {
             call.key(self.keys.pod(label));
         }
         call.arg(key.to_hex()).arg(text).arg(label).arg(now.saturating_add(self.lifetime())).arg(now).arg(replaces);
-        call.arg(&self.keys.pod_prefix);
+        call.arg(&self.keys.pod_prefix).arg(TOMBSTONES);
         let mut connection = link.pair.write.clone();
         let invoke = async { call.invoke_async::<Vec<redis::Value>>(&mut connection).await };
         let reply = self.within(link, WRITE, invoke).await?;
         let mut reply = reply.into_iter();
-        let (Some(in_the_way), Some(epoch), Some(seq)) = (reply.next(), reply.next(), reply.next()) else {
+        let (Some(in_the_way), Some(epoch), Some(seq), Some(renewed)) =
+            (reply.next(), reply.next(), reply.next(), reply.next())
+        else {
             return Err(Unavailable);
         };
+        if let Some(number) = String::from_redis_value(renewed).ok().and_then(|number| number.parse().ok()) {
+            self.renewed.note(*key, number);
+        }
         let number = |value| i64::from_redis_value(value).ok().and_then(|number| u64::try_from(number).ok());
         let seq = number(seq).unwrap_or(0);
         let epoch = String::from_redis_value(epoch).ok().filter(|epoch| !epoch.is_empty());
@@ -339,6 +348,7 @@ impl SessionStore for RedisStore {
     async fn unpin(&self, key: &SessionKey, pod: PodId) -> Result<(), Unavailable> {
         let link = self.link()?;
         let Some(label) = self.naming.label(pod) else { return Ok(()) };
+        self.renewed.forget(key);
         let mut call = scripts::UNPIN.prepare_invoke();
         call.key(&self.keys.pins).key(&self.keys.state).key(&self.keys.gone);
         call.arg(key.to_hex()).arg(label).arg(&self.keys.pod_prefix).arg(TOMBSTONES);

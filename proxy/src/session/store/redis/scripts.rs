@@ -17,16 +17,17 @@ fn script(body: &str) -> Script {
     Script::new(&format!("{POD_OF}{body}"))
 }
 
-/// Pins a session, unless another pod has it.
+/// Pins a session, unless another pod has it. A tombstone of the session becomes a sign that it was pinned anew; a pin
+/// that moves from another pod leaves such a sign too.
 ///
-/// KEYS pins, pods, state, then one set for each pod to count. ARGV key, record, pod, expiry, now, the record that may
-/// be replaced (or empty), prefix of the pods' sets. Returns the record that stands in the way (or empty), epoch, seq,
-/// and the counts.
+/// KEYS pins, pods, state, gone, then one set for each pod to count. ARGV key, record, pod, expiry, now, the record that
+/// may be replaced (or empty), prefix of the pods' sets, how many tombstones to keep. Returns the record that stands in
+/// the way (or empty), epoch, seq, the number of the sign (or empty), and the counts.
 pub(super) static PIN: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
-local key, record, pod, expiry, now, replace, prefix = unpack(ARGV)
-local reply = {''}
+local key, record, pod, expiry, now, replace, prefix, keep = unpack(ARGV)
+local reply, number = {''}, false
 local old = redis.call('HGET', KEYS[1], key)
 local old_pod = old and pod_of(old)
 if old_pod and old_pod ~= pod and old ~= replace then
@@ -34,7 +35,16 @@ if old_pod and old_pod ~= pod and old ~= replace then
   if score and tonumber(score) > tonumber(now) then reply[1] = old end
 end
 if reply[1] == '' then
-  if old_pod and old_pod ~= pod then redis.call('ZREM', prefix .. old_pod, key) end
+  number = redis.call('ZSCORE', KEYS[4], key)
+  if number then redis.call('ZREM', KEYS[4], key) end
+  if old_pod and old_pod ~= pod then
+    redis.call('ZREM', prefix .. old_pod, key)
+    number = redis.call('HINCRBY', KEYS[3], 'gone', 1)
+  end
+  if number then
+    redis.call('ZADD', KEYS[4], number, key .. '+')
+    redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - tonumber(keep))
+  end
   redis.call('HSET', KEYS[1], key, record)
   redis.call('ZADD', prefix .. pod, expiry, key)
   redis.call('SADD', KEYS[2], pod)
@@ -43,7 +53,8 @@ end
 local state = redis.call('HMGET', KEYS[3], 'epoch', 'seq')
 reply[2] = state[1] or ''
 reply[3] = tonumber(state[2] or 0)
-for at = 4, #KEYS do
+reply[4] = number and tostring(number) or ''
+for at = 5, #KEYS do
   reply[at] = redis.call('ZCOUNT', KEYS[at], '(' .. now, '+inf')
 end
 return reply",
@@ -65,29 +76,34 @@ if old then
 end
 redis.call('ZREM', prefix .. pod, key)
 local number = redis.call('HINCRBY', KEYS[2], 'gone', 1)
+redis.call('ZREM', KEYS[3], key .. '+')
 redis.call('ZADD', KEYS[3], number, key)
 redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - tonumber(keep))
 return 1",
     )
 });
 
-/// Writes pins of one pod back that may have been lost; never over a tombstone or another pin.
+/// Writes pins of one pod back that may have been lost; never over a younger tombstone or another pin.
 ///
-/// KEYS pins, pods, state, gone, the pod's set. ARGV pod, prefix of the pods' sets, then key, expiry and
-/// record of each. Returns the keys that were refused.
+/// KEYS pins, pods, state, gone, the pod's set. ARGV pod, prefix of the pods' sets, then key, expiry, record and number
+/// of the tombstone that it is younger than (or empty) of each. Returns the keys that were refused.
 pub(super) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
 local pod, prefix = ARGV[1], ARGV[2]
 local refused, written = {}, 0
-for at = 3, #ARGV, 3 do
-  local key, expiry, record = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+for at = 3, #ARGV, 4 do
+  local key, expiry, record, older = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local old = redis.call('HGET', KEYS[1], key)
   local old_pod = old and pod_of(old)
-  if redis.call('ZSCORE', KEYS[4], key) or (old_pod and old_pod ~= pod and redis.call('ZSCORE', prefix .. old_pod, key))
-  then
+  local gone = redis.call('ZSCORE', KEYS[4], key)
+  if (gone and gone ~= older) or (old_pod and old_pod ~= pod and redis.call('ZSCORE', prefix .. old_pod, key)) then
     refused[#refused + 1] = key
   else
+    if gone then
+      redis.call('ZREM', KEYS[4], key)
+      redis.call('ZADD', KEYS[4], gone, key .. '+')
+    end
     if old_pod ~= pod then redis.call('HSET', KEYS[1], key, record) end
     redis.call('ZADD', KEYS[5], 'GT', expiry, key)
     written = written + 1

@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
 use super::epoch::{self, Judgement, State};
+use super::keys::Keys;
 use super::trouble::Trouble;
 use super::{Link, RawState, RedisStore, Unavailable, WRITE, saturate, scripts};
 use crate::address::Topology;
@@ -26,11 +27,20 @@ const WRITE_BACK: Duration = Duration::from_secs(5);
 /// As long as other replicas may take to notice that a new epoch is not theirs, where a replica that knew none makes one.
 const NOTICE: Duration = Duration::from_secs(2);
 
+/// Sessions that were deleted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::session) struct Deletions {
+    /// They have no pin.
+    pub(in crate::session) deleted: Vec<SessionKey>,
+    /// They have a pin again, or another one than before: what was known of them is old.
+    pub(in crate::session) renewed: Vec<SessionKey>,
+}
+
 /// What one look at the state brought.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::session) enum Poll {
     /// These were deleted since the last look.
-    Deleted(Vec<SessionKey>),
+    Deleted(Deletions),
     /// More were deleted than the store tells.
     DeletedTooMany,
     /// Pins may have been lost.
@@ -40,7 +50,7 @@ pub(in crate::session) enum Poll {
 /// A store that may have lost pins.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::session) struct Adopted {
-    /// All that was deleted in it.
+    /// All that was deleted in it and has no pin.
     pub(in crate::session) deleted: Vec<SessionKey>,
     /// Whether this replica knew it before, and so may have pins that it lacks.
     pub(in crate::session) write_back: bool,
@@ -93,7 +103,7 @@ impl RedisStore {
             Judgement::Same => {
                 let poll = match seen.gone > known.gone {
                     true => self.deleted_since(link, known.gone).await?,
-                    false => Poll::Deleted(Vec::new()),
+                    false => Poll::Deleted(Deletions::default()),
                 };
                 let mut view = self.view.lock();
                 view.state.seq = view.state.seq.max(seen.seq);
@@ -133,8 +143,10 @@ impl RedisStore {
         if seen.epoch.is_none() {
             return Err(Unavailable);
         }
+        // What is known of a session that has a pin again stays, and is written back or refused: the store may have lost
+        // that pin.
         let deleted = match self.deleted_since(link, 0).await? {
-            Poll::Deleted(deleted) => deleted,
+            Poll::Deleted(Deletions { deleted, .. }) => deleted,
             Poll::DeletedTooMany | Poll::Adopted(_) => Vec::new(),
         };
         let write_back = known.epoch.is_some();
@@ -155,10 +167,18 @@ impl RedisStore {
         let complete = number == 0
             || deleted.len() < super::TOMBSTONES
             || deleted.first().is_none_or(|(_, first)| *first == number + 1);
-        Ok(match complete {
-            true => Poll::Deleted(deleted.iter().filter_map(|(key, _)| SessionKey::from_hex(key)).collect()),
-            false => Poll::DeletedTooMany,
-        })
+        if !complete {
+            return Ok(Poll::DeletedTooMany);
+        }
+        let mut deletions = Deletions::default();
+        for (member, number) in deleted {
+            let Some((key, renewed)) = Keys::read_gone(&member) else { continue };
+            if self.renewed.number(&key) != Some(number) {
+                let keys = if renewed { &mut deletions.renewed } else { &mut deletions.deleted };
+                keys.push(key);
+            }
+        }
+        Ok(Poll::Deleted(deletions))
     }
 
     /// Tells the store when sessions of one pod were used. One command.
@@ -202,6 +222,7 @@ impl RedisStore {
             for (key, pin, used_ago) in pins {
                 let Some(text) = record::write(&self.naming, *pin) else { continue };
                 call.arg(key.to_hex()).arg(self.expiry(*used_ago)).arg(text);
+                call.arg(self.renewed.number(key).map(|number| number.to_string()).unwrap_or_default());
             }
             let mut connection = link.pair.write.clone();
             let keys: Vec<String> =
@@ -314,10 +335,11 @@ mod tests {
     async fn who_missed_more_deletions_than_are_kept_is_told_so() {
         let redis = Redis::start().unwrap();
         let store = store(&redis).await;
-        assert_eq!(store.poll().await, Ok(Poll::Deleted(Vec::new())));
+        assert_eq!(store.poll().await, Ok(Poll::Deleted(Deletions::default())));
         let key = SessionKey([1; 16]);
         store.unpin(&key, PodId(0)).await.unwrap();
-        assert_eq!(store.poll().await, Ok(Poll::Deleted(vec![key])));
+        let deletions = Deletions { deleted: vec![key], renewed: Vec::new() };
+        assert_eq!(store.poll().await, Ok(Poll::Deleted(deletions)));
         let (gone, state) = (&store.keys.gone, &store.keys.state);
         let many = super::super::TOMBSTONES as u64;
         redis
