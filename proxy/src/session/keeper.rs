@@ -176,9 +176,7 @@ impl Shared {
             Poll::Deleted(Deletions { deleted, renewed }) => {
                 self.forget(&deleted);
                 // Only what is remembered of these is old: who uses them now may well use the new pin.
-                if !renewed.is_empty() {
-                    self.cache.forget(renewed);
-                }
+                self.cache.forget(renewed);
             }
             Poll::DeletedTooMany => self.cache.clear(),
             Poll::Adopted(Adopted { deleted, write_back }) => {
@@ -192,10 +190,8 @@ impl Shared {
     }
 
     fn forget(&self, keys: &[SessionKey]) {
-        if !keys.is_empty() {
-            self.cache.forget(keys.iter().copied());
-            self.in_use.forget(keys);
-        }
+        self.cache.forget(keys.iter().copied());
+        self.in_use.forget(keys);
     }
 
     async fn work(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
