@@ -26,7 +26,7 @@ use crate::connection_state::ConnectionState;
 use crate::errors::Answer;
 use crate::metrics::{Event, Route};
 use crate::route::{self, Action, Facts, Kind, Known, Peek, Refusal, Standing};
-use crate::session::{Found, Pin, UnpinReason};
+use crate::session::{Found, Pin, SessionKey, UnpinReason};
 use crate::upstream::{BodyError, Failure, RequestBody};
 use crate::worker::Worker;
 
@@ -82,7 +82,7 @@ pub(crate) async fn serve(
             Some(pin) => Known::Cached(pin),
             None => Known::NotCached,
         };
-        facts.standing = standing(worker, &facts.known).await;
+        facts.standing = standing(worker, &named, &facts.known).await;
     }
     loop {
         return match (route::decide(&facts), key) {
@@ -97,7 +97,7 @@ pub(crate) async fn serve(
                     Found::Unknown => Known::Unknown,
                     Found::Unavailable => Known::StoreUnavailable,
                 };
-                facts.standing = Box::pin(standing(worker, &facts.known)).await;
+                facts.standing = Box::pin(standing(worker, &key, &facts.known)).await;
                 continue;
             }
             (Action::Peek, _) => match Box::pin(peek(&head.headers, &mut body)).await {
@@ -173,7 +173,7 @@ fn check(
 }
 
 /// How the pinned pod stands. Only a pod that is missing costs a question.
-async fn standing(worker: &Worker, known: &Known<Pin>) -> Standing {
+async fn standing(worker: &Worker, key: &SessionKey, known: &Known<Pin>) -> Standing {
     let (pin, read_now) = match known {
         Known::Cached(pin) => (pin, false),
         Known::Stored(pin) => (pin, true),
@@ -182,8 +182,7 @@ async fn standing(worker: &Worker, known: &Known<Pin>) -> Standing {
     if worker.target(pin.pod).is_some() {
         return Standing::Present;
     }
-    let pods = &worker.shared.pods;
-    Box::pin(pods.standing(pin.pod, pods.pinned_since(pin.pod, read_now))).await
+    Box::pin(worker.shared.pods.standing_of(pin.pod, key, read_now)).await
 }
 
 /// Looks whether the body is an `initialize`.

@@ -14,6 +14,7 @@ use super::name::{Naming, PodId};
 use super::snapshot::Snapshot;
 use super::{dns, fixed};
 use crate::route::Standing;
+use crate::session::SessionKey;
 
 /// How often the pods are asked for in the background.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -22,6 +23,8 @@ const PACE: Duration = Duration::from_millis(100);
 /// How far two looks at one answer of a cache may seem to be apart: lifetimes are whole seconds, in each cache that passes
 /// it on.
 const ROUNDING: Duration = Duration::from_secs(2);
+/// Pins on one missing pod that are told apart by when they were read. Those above it count as read with the last of them.
+const READ: usize = 4_096;
 /// How long a request waits for a new answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -40,10 +43,37 @@ pub struct Pods {
     source: Source,
     current: RwLock<Arc<Snapshot>>,
     version: AtomicU64,
-    /// Pods that are not there: since when, or when a pin on one was last read.
-    missed: Mutex<HashMap<PodId, Instant>>,
+    /// Pods that are not there.
+    missed: Mutex<HashMap<PodId, Missed>>,
     wanted: Notify,
     round: watch::Sender<Option<Round>>,
+}
+
+/// A pod that is not there.
+#[derive(Debug)]
+struct Missed {
+    since: Instant,
+    /// When pins on it were read from the store that were not known here before.
+    read: HashMap<SessionKey, Instant>,
+}
+
+impl Missed {
+    fn since(now: Instant) -> Self {
+        Self { since: now, read: HashMap::new() }
+    }
+
+    /// Since when a pin on it is known to be there.
+    fn pinned_since(&mut self, key: &SessionKey, read_now: bool, now: Instant) -> Instant {
+        if !read_now {
+            return self.read.get(key).copied().unwrap_or(self.since);
+        }
+        if self.read.len() < READ || self.read.contains_key(key) {
+            self.read.insert(*key, now);
+        } else {
+            self.since = now;
+        }
+        now
+    }
 }
 
 #[derive(Debug)]
@@ -119,17 +149,21 @@ impl Pods {
         self.wanted.notify_one();
     }
 
-    /// The moment that the proof of a pod's end has to be younger than, for a pin on it. One that was read from the store
-    /// just now may be of a pod that has just joined. One that this replica had already is older than that, or than the
+    /// How the pod of a pin stands, which was read from the store just now or had already. One that was read may be of a
+    /// pod that has just joined, so the proof of its end has to be younger than that; for the others, younger than the
     /// answer that first lacked the pod.
-    pub fn pinned_since(&self, pod: PodId, read_now: bool) -> Instant {
-        let now = Instant::now();
-        let mut missed = self.missed.lock();
-        let since = missed.entry(pod).or_insert(now);
-        if read_now {
-            *since = now;
+    pub async fn standing_of(&self, pod: PodId, key: &SessionKey, read_now: bool) -> Standing {
+        let since = {
+            let (now, mut missed) = (Instant::now(), self.missed.lock());
+            missed.entry(pod).or_insert_with(|| Missed::since(now)).pinned_since(key, read_now, now)
+        };
+        let standing = self.standing(pod, since).await;
+        if standing == Standing::Gone
+            && let Some(missed) = self.missed.lock().get_mut(&pod)
+        {
+            missed.read.remove(key);
         }
-        *since
+        standing
     }
 
     /// Whether the pod is there. That it is gone is proven only by a good answer to a question asked from now on, which no
@@ -199,7 +233,7 @@ impl Pods {
         let now = Instant::now();
         let mut missed = self.missed.lock();
         missed.retain(|pod, _| snapshot.target(*pod).is_none());
-        missed.extend(before.pods().filter(|pod| snapshot.target(*pod).is_none()).map(|pod| (pod, now)));
+        missed.extend(before.pods().filter(|pod| snapshot.target(*pod).is_none()).map(|pod| (pod, Missed::since(now))));
         drop(missed);
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -209,6 +243,29 @@ impl Pods {
 mod tests {
     use super::*;
     use crate::pods::Backend;
+
+    /// As those do that come one by one with a session of a pod that is gone.
+    #[test]
+    fn who_reads_a_pin_does_not_hold_up_the_others() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let key = |number: u16| SessionKey::from_hex(&format!("{number:032x}")).unwrap();
+        let mut missed = Missed::since(start);
+        assert_eq!(missed.pinned_since(&key(1), true, at(1)), at(1));
+        assert_eq!(missed.pinned_since(&key(2), true, at(2)), at(2));
+        assert_eq!(missed.pinned_since(&key(1), false, at(3)), at(1), "another was read since");
+        assert_eq!(missed.pinned_since(&key(3), false, at(3)), start, "known before");
+        assert_eq!(missed.pinned_since(&key(1), true, at(4)), at(4), "read again");
+        for number in 0..u16::try_from(READ).unwrap() + 9 {
+            missed.pinned_since(&key(number), true, at(5));
+        }
+        assert_eq!(missed.read.len(), READ);
+        assert_eq!(
+            missed.pinned_since(&key(9_999), false, at(6)),
+            at(5),
+            "it may be among those that are not told apart"
+        );
+    }
 
     #[tokio::test]
     async fn a_configured_backend_is_never_gone() {
