@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use berth_proxy::address::Address;
@@ -126,4 +127,50 @@ async fn an_outage_of_the_store_costs_nobody_their_session() {
         assert!(begun.elapsed() < PATIENCE, "the session is lost");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The number that a command answers.
+fn number(redis: &Redis, command: &str) -> u64 {
+    let reply = redis.command(command).unwrap();
+    reply.trim_start_matches(':').trim_end().parse().unwrap_or_else(|_| panic!("no number: {reply:?}"))
+}
+
+const KEYS: &str = "berth:session:team/web/{team/web}";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_while_its_session_is_pinned_leaves_none() {
+    let (redis, pods) = (Redis::start().unwrap(), pods().await);
+    let one = replica(&redis, &pods).await;
+    let living = || pods.iter().map(|pod| pod.state.sessions.lock().len()).sum::<usize>();
+    redis.command("CLIENT PAUSE 60000 WRITE").unwrap();
+    let mut client = Client::connect(one.address).await;
+    client.ask("POST", "/mcp", &[("Authorization", "Bearer t")], INITIALIZE).await;
+    until("a session", || living() == 1).await;
+    // Time for the pin to be sent; without it there is nothing to see here.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(client);
+    until("the server is told", || living() == 0).await;
+    let deletion = pods.iter().flat_map(Pod::seen).find(|seen| seen.method == Method::DELETE).unwrap();
+    assert_eq!(deletion.headers["authorization"], "Bearer t");
+    redis.command("CLIENT UNPAUSE").unwrap();
+    until("a deletion", || number(&redis, &format!("ZCARD {KEYS}:gone")) == 1).await;
+    assert_eq!(number(&redis, &format!("HLEN {KEYS}:pins")), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_ends_while_its_session_is_pinned_leaves_none() {
+    let (redis, pods) = (Redis::start().unwrap(), pods().await);
+    let one = replica(&redis, &pods).await;
+    let left = || pods.iter().map(|pod| pod.state.left.load(Ordering::Relaxed)).sum::<usize>();
+    redis.command("CLIENT PAUSE 60000 WRITE").unwrap();
+    let mut stream = Client::connect(one.address).await;
+    stream.ask("GET", "/sse", &[], "").await;
+    stream.head().await.unwrap();
+    // Time for the pin to be sent; without it there is nothing to see here.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(stream);
+    until("the server feels that its client left", || left() == 1).await;
+    redis.command("CLIENT UNPAUSE").unwrap();
+    until("a deletion", || number(&redis, &format!("ZCARD {KEYS}:gone")) == 1).await;
+    assert_eq!(number(&redis, &format!("HLEN {KEYS}:pins")), 0);
 }

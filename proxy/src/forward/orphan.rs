@@ -1,15 +1,19 @@
-//! A session that a server made and nobody will use, since its pin could not be stored: the server is told to end it.
+//! A session that a server made and nobody will use, since its pin could not be stored or its client left: the server is
+//! told to end it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, request};
 
-use crate::pods::Target;
+use crate::metrics::Event;
+use crate::pods::{PodId, Target};
 use crate::route::request::{PROTOCOL_HEADER, SESSION_HEADER};
+use crate::session::{SessionKey, UnpinReason};
 use crate::upstream::{PodConnection, RequestBody, h2};
-use crate::worker::Shared;
+use crate::worker::{Shared, Worker};
 
 /// How long the server may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -34,7 +38,7 @@ impl OrphanHead {
     }
 
     /// Ends the session, in the background. A server that does not allow it keeps an orphan.
-    pub(crate) fn delete(self, shared: &Arc<Shared>, target: Target, session: HeaderValue) {
+    fn delete(self, shared: &Arc<Shared>, target: Target, session: HeaderValue) {
         let mut request = Request::new(RequestBody::empty());
         *request.method_mut() = Method::DELETE;
         *request.uri_mut() = self.uri;
@@ -42,10 +46,42 @@ impl OrphanHead {
         request.headers_mut().insert(SESSION_HEADER, session);
         shared.background.spawn(async move {
             match tokio::time::timeout(DEADLINE, delete(target, request)).await {
-                Ok(Some(status)) => tracing::info!(%status, "ended a session that could not be stored"),
-                Ok(None) | Err(_) => tracing::warn!("a session that could not be stored is left on its server"),
+                Ok(Some(status)) => tracing::info!(%status, "ended a session that no client heard of"),
+                Ok(None) | Err(_) => tracing::warn!("a session that no client heard of is left on its server"),
             }
         });
+    }
+}
+
+/// A session that no client has heard of yet. Dropped like that, it is an orphan.
+pub(crate) struct Unrevealed {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) key: SessionKey,
+    pub(crate) pod: PodId,
+    /// Its pin is stored, or may be one day.
+    pub(crate) may_be_pinned: bool,
+    /// How the server is told to end it, where it can be.
+    pub(crate) end: Option<(OrphanHead, Target, HeaderValue)>,
+}
+
+impl Unrevealed {
+    /// It is not this request's: a client is about to hear of it, or others have.
+    pub(crate) fn settle(mut self) {
+        (self.may_be_pinned, self.end) = (false, None);
+    }
+}
+
+impl Drop for Unrevealed {
+    fn drop(&mut self) {
+        let shared = &self.worker.shared;
+        if let Some((head, target, session)) = self.end.take() {
+            self.worker.counters().event(Event::OrphanDeleted);
+            head.delete(shared, target, session);
+        }
+        if self.may_be_pinned {
+            let (sessions, key, pod) = (Arc::clone(&shared.sessions), self.key, self.pod);
+            shared.background.spawn(async move { sessions.unpin(&key, pod, UnpinReason::Orphaned).await });
+        }
     }
 }
 

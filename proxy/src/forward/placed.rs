@@ -1,11 +1,13 @@
 //! Requests without a pin: the best pod, or the next one; and the pin of what comes of it.
 
+use std::rc::Rc;
+
 use http::{Request, Response, request};
 
 use super::answer::Call;
 use super::answer_to;
 use super::body::ResponseBody;
-use super::orphan::OrphanHead;
+use super::orphan::{OrphanHead, Unrevealed};
 use super::send::{Sent, send, to_pod};
 use crate::errors::Answer;
 use crate::metrics::Event;
@@ -39,14 +41,21 @@ impl Call {
             return self.pass(sent, pod);
         };
         let key = self.shared().sessions.key(&id.value);
+        // A server may give the same session to everybody: then others have it.
+        let is_new = self.shared().sessions.find_cached(&key).is_none();
+        let end = orphan.zip(Self::orphan_header(&id)).filter(|_| is_new);
+        let end = end.map(|(head, session)| (head, target, session));
+        let worker = Rc::clone(self.worker());
+        let mut session = Unrevealed { worker, key, pod, may_be_pinned: is_new, end };
         if let Err(answer) = self.pin(&key, pod).await {
-            let session = Self::orphan_header(&id).filter(|_| answer != Answer::SessionConflict);
-            if let (Some(orphan), Some(session)) = (orphan, session) {
-                self.worker().counters().event(Event::OrphanDeleted);
-                orphan.delete(self.shared(), target, session);
+            match answer {
+                Answer::SessionConflict => session.settle(),
+                Answer::TooManySessions => session.may_be_pinned = false,
+                _ => {}
             }
             return self.answer(answer, None).await;
         }
+        session.settle();
         placement.ended(Placed::Pinned);
         self.tracked.belongs_to(key, Pin { pod, path: self.path() });
         self.pass(sent, pod)

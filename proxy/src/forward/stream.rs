@@ -69,15 +69,20 @@ impl EventStream {
                 let (key, origin, held) = (*key, *origin, std::mem::take(held));
                 self.first = First::Passed;
                 if outcome != PinOutcome::Pinned {
+                    if outcome != PinOutcome::Unavailable
+                        && let Some(session) = self.session.take()
+                    {
+                        session.was_not_pinned();
+                    }
                     tracing::warn!(session = %key, ?outcome, "a stream's session cannot be pinned; the stream is closed");
                     worker.counters().event(Event::StreamUnpinned);
                     self.done = true;
                     return Poll::Ready(Some(Err(BodyError::Pod)));
                 }
                 let pin = session::Pin { pod: origin.pod, path: origin.path };
-                let in_use = worker.shared.sessions.in_use(key, pin);
-                self.session =
-                    Some(EndsWithStream { worker: Rc::clone(worker), key, pod: origin.pod, _in_use: in_use });
+                if let Some(session) = &mut self.session {
+                    session.in_use = Some(worker.shared.sessions.in_use(key, pin));
+                }
                 return self.pass(held);
             }
             self.slot.register(cx);
@@ -126,6 +131,8 @@ impl EventStream {
                 };
                 let sessions = std::sync::Arc::clone(&worker.shared.sessions);
                 let key = sessions.key(&id);
+                // Its client may leave, or the store confirm too late: the pin must not outlive the stream then either.
+                self.session = Some(EndsWithStream::new(worker, key, origin.pod));
                 let pinning =
                     Box::pin(async move { sessions.pin(&key, origin.pod, origin.path, PinMode::First).await });
                 self.first = First::Pinning(pinning, key, origin, held);
@@ -155,12 +162,26 @@ struct EndsWithStream {
     worker: Rc<Worker>,
     key: SessionKey,
     pod: PodId,
-    /// It lives for as long as its stream, whether or not anything is sent.
-    _in_use: InUse,
+    may_be_pinned: bool,
+    /// Once it is pinned, it lives for as long as its stream, whether or not anything is sent.
+    in_use: Option<InUse>,
+}
+
+impl EndsWithStream {
+    fn new(worker: &Rc<Worker>, key: SessionKey, pod: PodId) -> Self {
+        Self { worker: Rc::clone(worker), key, pod, may_be_pinned: true, in_use: None }
+    }
+
+    fn was_not_pinned(mut self) {
+        self.may_be_pinned = false;
+    }
 }
 
 impl Drop for EndsWithStream {
     fn drop(&mut self) {
+        if !self.may_be_pinned {
+            return;
+        }
         let (sessions, key, pod) = (std::sync::Arc::clone(&self.worker.shared.sessions), self.key, self.pod);
         let unpin = async move { sessions.unpin(&key, pod, UnpinReason::StreamEnded).await };
         self.worker.shared.background.spawn(unpin);

@@ -59,11 +59,14 @@ pub enum UnpinReason {
     StreamEnded,
     /// The pod that it was to be made on accepts no connection.
     Refused,
+    /// No client heard of it: its client left while it was being stored, or the store did not confirm that in time.
+    Orphaned,
 }
 
 impl UnpinReason {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Deleted, Self::NotFound, Self::PodGone, Self::StreamEnded, Self::Refused];
+    pub const ALL: [Self; 6] =
+        [Self::Deleted, Self::NotFound, Self::PodGone, Self::StreamEnded, Self::Refused, Self::Orphaned];
 
     /// As metrics and logs name it.
     #[must_use]
@@ -74,6 +77,7 @@ impl UnpinReason {
             Self::PodGone => "pod_gone",
             Self::StreamEnded => "stream_ended",
             Self::Refused => "refused",
+            Self::Orphaned => "orphaned",
         }
     }
 }
