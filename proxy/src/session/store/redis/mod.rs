@@ -37,6 +37,7 @@ use keys::Keys;
 use link::Pair;
 use renewed::Renewed;
 use trouble::Trouble;
+use upkeep::WRITE_BACK;
 
 /// Until a look-up must have ended, so that a client hears within a second.
 const READ: Duration = Duration::from_millis(800);
@@ -80,6 +81,18 @@ struct View {
     doubtful_until: Option<Instant>,
     /// Redis' own id of its data set: another one after a failover or a restart.
     replication_id: Option<String>,
+}
+
+impl View {
+    /// Takes it from the store that lost pins are written back for longer.
+    fn honour(&mut self, until: u64) {
+        if until != self.state.until {
+            self.state.until = until;
+            // Another replica's clock may be off; what it means is at most the whole span from now.
+            let left = Duration::from_millis(until.saturating_sub(unix_millis())).min(WRITE_BACK);
+            self.doubtful_until = self.doubtful_until.max(Instant::now().checked_add(left));
+        }
+    }
 }
 
 struct Link {
@@ -223,12 +236,14 @@ impl RedisStore {
     }
 
     /// Whether "not there" means that there is no such session.
-    fn believes(&self, judgement: Judgement) -> bool {
-        if judgement != Judgement::Same {
+    fn believes(&self, known: &State, seen: &State) -> bool {
+        if epoch::judge(known, seen) != Judgement::Same {
             self.attention.notify_one();
             return false;
         }
-        self.view.lock().doubtful_until.is_none_or(|until| until <= Instant::now())
+        let mut view = self.view.lock();
+        view.honour(seen.until);
+        view.doubtful_until.is_none_or(|until| until <= Instant::now())
     }
 
     async fn look_up(&self, link: &Arc<Link>, key: &SessionKey) -> Result<Option<Pin>, Unavailable> {
@@ -239,7 +254,7 @@ impl RedisStore {
             let mut commands = redis::pipe();
             commands.cmd("HGET").arg(&self.keys.pins).arg(&hex);
             let (text, state): (Option<Vec<u8>>, RawState) = self.read(link, self.ask_state(&mut commands)).await?;
-            let none = |store: &Self| match store.believes(epoch::judge(&known, &state.read())) {
+            let none = |store: &Self| match store.believes(&known, &state.read()) {
                 true => Ok(None),
                 false => Err(Unavailable),
             };

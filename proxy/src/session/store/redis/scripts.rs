@@ -85,14 +85,15 @@ return 1",
 
 /// Writes pins of one pod back that may have been lost; never over a younger tombstone or another pin.
 ///
-/// KEYS pins, pods, state, gone, the pod's set. ARGV pod, prefix of the pods' sets, then key, expiry, record and number
-/// of the tombstone that it is younger than (or empty) of each. Returns the keys that were refused.
+/// KEYS pins, pods, state, gone, the pod's set. ARGV pod, prefix of the pods' sets, until when more may follow if any was
+/// lost, then key, expiry, record and number of the tombstone that it is younger than (or empty) of each. Returns the keys
+/// that were refused.
 pub(super) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
-local pod, prefix = ARGV[1], ARGV[2]
-local refused, written = {}, 0
-for at = 3, #ARGV, 4 do
+local pod, prefix, more = ARGV[1], ARGV[2], ARGV[3]
+local refused, written, lost = {}, 0, false
+for at = 4, #ARGV, 4 do
   local key, expiry, record, older = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local old = redis.call('HGET', KEYS[1], key)
   local old_pod = old and pod_of(old)
@@ -104,7 +105,10 @@ for at = 3, #ARGV, 4 do
       redis.call('ZREM', KEYS[4], key)
       redis.call('ZADD', KEYS[4], gone, key .. '+')
     end
-    if old_pod ~= pod then redis.call('HSET', KEYS[1], key, record) end
+    if old_pod ~= pod then
+      redis.call('HSET', KEYS[1], key, record)
+      lost = true
+    end
     redis.call('ZADD', KEYS[5], 'GT', expiry, key)
     written = written + 1
   end
@@ -112,6 +116,9 @@ end
 if written > 0 then
   redis.call('SADD', KEYS[2], pod)
   redis.call('HINCRBY', KEYS[3], 'seq', written)
+end
+if lost and tonumber(more) > tonumber(redis.call('HGET', KEYS[3], 'until') or 0) then
+  redis.call('HSET', KEYS[3], 'until', more)
 end
 return refused",
     )

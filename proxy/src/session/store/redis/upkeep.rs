@@ -23,7 +23,9 @@ use crate::session::store::redis::link::Connection;
 /// Until a connection must be there and checked.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long lost pins are written back.
-const WRITE_BACK: Duration = Duration::from_secs(5);
+pub(super) const WRITE_BACK: Duration = Duration::from_secs(5);
+/// How long one batch says that more may follow, should that take longer.
+const NEXT_BATCH: Duration = Duration::from_secs(1);
 /// As long as other replicas may take to notice that a new epoch is not theirs, where a replica that knew none makes one.
 const NOTICE: Duration = Duration::from_secs(2);
 
@@ -108,6 +110,7 @@ impl RedisStore {
                 let mut view = self.view.lock();
                 view.state.seq = view.state.seq.max(seen.seq);
                 view.state.gone = seen.gone;
+                view.honour(seen.until);
                 Ok(poll)
             }
             Judgement::Lost => {
@@ -219,6 +222,7 @@ impl RedisStore {
             let mut call = scripts::RESTORE.prepare_invoke();
             call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state).key(&self.keys.gone);
             call.key(self.keys.pod(&label)).arg(label).arg(&self.keys.pod_prefix);
+            call.arg(unix_millis().saturating_add(millis(NEXT_BATCH)));
             for (key, pin, used_ago) in pins {
                 let Some(text) = record::write(&self.naming, *pin) else { continue };
                 call.arg(key.to_hex()).arg(self.expiry(*used_ago)).arg(text);
@@ -329,6 +333,38 @@ mod tests {
         assert_eq!(store.lookup(&moved).await, Ok(Some(pin(1))));
         assert_eq!(store.lookup(&lost).await, Ok(Some(pin(0))));
         assert_eq!(store.lookup(&same).await, Ok(Some(pin(0))));
+    }
+
+    /// However long it takes, what is still to come is not said to be unknown.
+    #[tokio::test]
+    async fn writing_back_keeps_the_store_in_doubt_for_as_long_as_pins_were_lost() {
+        let redis = Redis::start().unwrap();
+        let store = store(&redis).await;
+        let [lost, nobody] = [1, 2].map(|number| SessionKey([number; 16]));
+        for _ in 0..500 {
+            if store.lookup(&nobody).await == Ok(None) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(store.lookup(&nobody).await, Ok(None));
+        let until = || store.known().until;
+        let before = until();
+        let remembered = [(lost, pin(0), Duration::ZERO)];
+        assert_eq!(store.write_back(&remembered).await, Ok(Vec::new()));
+        store.poll().await.unwrap();
+        let longer = until();
+        assert!(longer > before);
+        assert_eq!(store.write_back(&remembered).await, Ok(Vec::new()));
+        store.poll().await.unwrap();
+        assert_eq!(until(), longer, "nothing was lost any more");
+        // As another replica does, whose clock is an hour fast.
+        let fast = unix_millis() + 3_600_000;
+        redis.command(&format!("HSET {} until {fast}", store.keys.state)).unwrap();
+        assert_eq!(store.lookup(&nobody).await, Err(Unavailable));
+        assert_eq!(store.lookup(&lost).await, Ok(Some(pin(0))));
+        let doubtful = store.view.lock().doubtful_until.unwrap();
+        assert!(doubtful <= Instant::now() + WRITE_BACK, "not for an hour");
     }
 
     #[tokio::test]
