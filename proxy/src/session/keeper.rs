@@ -14,7 +14,8 @@ use super::cache::Cache;
 use super::gone::Gone;
 use super::id::SessionKey;
 use super::in_use::InUseTable;
-use super::store::redis::{Adopted, Deletions, Poll, RedisStore};
+use super::pin::Pin;
+use super::store::redis::{Adopted, Deletions, Poll, RESTORE_BATCH, RedisStore};
 use super::store::{SessionStore, Unavailable};
 use crate::pods::PodId;
 
@@ -26,8 +27,8 @@ const SHORTEST_ROUND: Duration = Duration::from_millis(50);
 const CREDIT: f64 = 0.6;
 /// Sessions in one refresh: about a megabyte.
 const BATCH: usize = 20_000;
-/// Pins in one script that writes back: a few milliseconds of Redis' time.
-const WRITE_BACK_BATCH: usize = 500;
+/// Deletions that the store is told in one round, one by one.
+const TELL_BATCH: usize = 500;
 /// How long a round may write back before it looks for deletions again.
 const WRITE_BACK_SLICE: Duration = Duration::from_millis(400);
 /// Expired pins that one script removes.
@@ -195,7 +196,7 @@ impl Shared {
     }
 
     async fn work(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
-        for (key, pod) in self.gone.untold(WRITE_BACK_BATCH) {
+        for (key, pod) in self.gone.untold(TELL_BATCH) {
             // It may have been pinned to the same pod again meanwhile.
             if self.gone.is_untold(&key, pod) {
                 self.store.unpin(&key, pod).await?;
@@ -215,20 +216,29 @@ impl Shared {
     async fn write_back(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
         let began = Instant::now();
         while let Some(cursor) = tasks.write_back {
-            let mut pins = Vec::new();
-            let next = self.cache.sweep(cursor, WRITE_BACK_BATCH, true, |key, pin, ago| pins.push((key, pin, ago)));
-            if next.is_none() {
-                // Streams go on although their session may have left the cache.
-                pins.extend(self.in_use.all().into_iter().map(|(key, pin)| (key, pin, Duration::ZERO)));
-            }
-            let refused = self.store.write_back(&pins).await?;
-            self.forget(&refused);
+            // Two at a time: one is prepared and sent while the store is at the other.
+            let (one, next) = self.remembered(cursor);
+            let (other, next) = next.map_or((Vec::new(), None), |cursor| self.remembered(cursor));
+            let (one, other) = tokio::join!(self.store.write_back(&one), self.store.write_back(&other));
+            self.forget(&one?);
+            self.forget(&other?);
             tasks.write_back = next;
             if began.elapsed() > WRITE_BACK_SLICE {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// A batch of what to write back, and where the next one starts.
+    fn remembered(&self, cursor: usize) -> (Vec<(SessionKey, Pin, Duration)>, Option<usize>) {
+        let mut pins = Vec::new();
+        let next = self.cache.sweep(cursor, RESTORE_BATCH, true, |key, pin, ago| pins.push((key, pin, ago)));
+        if next.is_none() {
+            // Streams go on although their session may have left the cache.
+            pins.extend(self.in_use.all().into_iter().map(|(key, pin)| (key, pin, Duration::ZERO)));
+        }
+        (pins, next)
     }
 
     /// Looks for uses in as much of the cache as makes it whole in one interval.

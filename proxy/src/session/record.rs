@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::PathTag;
 use super::pin::Pin;
-use crate::pods::Naming;
+use crate::pods::{Naming, PodId};
 
 /// The version that is written. Records of another version are not read: a newer proxy may mean another thing.
 const VERSION: u32 = 1;
@@ -36,6 +36,17 @@ pub(super) fn write(naming: &Naming, pin: Pin) -> Option<String> {
         pinned_at,
     };
     serde_json::to_string(&record).ok()
+}
+
+/// What stands before and after the path in the records of a pod that are written now; `None` where no such pod can be
+/// named.
+pub(super) fn around_path(naming: &Naming, pod: PodId) -> Option<(String, String)> {
+    const NAME: &str = "\"path\":\"";
+    let path = PathTag::default();
+    let text = write(naming, Pin { pod, path })?;
+    // No value can hold the field's name with its quotes.
+    let (before, rest) = text.split_once(NAME)?;
+    Some((format!("{before}{NAME}"), rest.strip_prefix(&path.to_hex())?.to_owned()))
 }
 
 /// The pin that a record states.
@@ -82,7 +93,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pods::{PodId, StatefulSetNaming};
+    use crate::pods::StatefulSetNaming;
 
     fn naming() -> Naming {
         Naming::StatefulSet(StatefulSetNaming::web())
@@ -115,6 +126,9 @@ mod tests {
         fn what_is_written_is_read(pod: u16, path: u32) {
             let pin = Pin { pod: PodId(pod), path: PathTag(path) };
             let text = write(&naming(), pin).unwrap();
+            prop_assert_eq!(read(&naming(), text.as_bytes()), Ok(pin));
+            let (before, after) = around_path(&naming(), pin.pod).unwrap();
+            let text = format!("{before}{}{after}", pin.path.to_hex());
             prop_assert_eq!(read(&naming(), text.as_bytes()), Ok(pin));
         }
 

@@ -83,22 +83,33 @@ return 1",
     )
 });
 
-/// Writes pins of one pod back that may have been lost; never over a younger tombstone or another pin.
+/// Writes pins back that may have been lost; never over a younger tombstone or another pin.
 ///
-/// KEYS pins, pods, state, gone, the pod's set. ARGV pod, prefix of the pods' sets, until when more may follow if any was
-/// lost, then key, expiry, record and number of the tombstone that it is younger than (or empty) of each. Returns the keys
+/// KEYS pins, pods, state, gone, then the set of each pod. ARGV prefix of the pods' sets, until when more may follow if
+/// any was lost, then of each pod its name, and what stands before and after the path in its records; then of each pin the
+/// number of its pod, key, expiry, path, and number of the tombstone that it is younger than (or empty). Returns the keys
 /// that were refused.
 pub(super) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
-local pod, prefix, more = ARGV[1], ARGV[2], ARGV[3]
-local refused, written, lost = {}, 0, false
-for at = 4, #ARGV, 4 do
-  local key, expiry, record, older = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local old = redis.call('HGET', KEYS[1], key)
-  local old_pod = old and pod_of(old)
-  local gone = redis.call('ZSCORE', KEYS[4], key)
-  if (gone and gone ~= older) or (old_pod and old_pod ~= pod and redis.call('ZSCORE', prefix .. old_pod, key)) then
+local prefix, more, first = ARGV[1], ARGV[2], 3 + 3 * (#KEYS - 4)
+local keys, pod_in, used, lost, refused, written = {}, {}, {}, {}, {}, 0
+for at = first, #ARGV, 5 do keys[#keys + 1] = ARGV[at + 1] end
+local records = redis.call('HMGET', KEYS[1], unpack(keys))
+local deletions = redis.call('ZMSCORE', KEYS[4], unpack(keys))
+for of = 1, #KEYS - 4 do used[of] = {} end
+local at = first
+for number, key in ipairs(keys) do
+  local of, record, gone = tonumber(ARGV[at]), records[number], deletions[number]
+  local pod, before = ARGV[3 * of], ARGV[3 * of + 1]
+  local old_pod = pod_in[key]
+  if record and not old_pod then
+    -- The same pod's in most cases.
+    if string.sub(record, 1, #before) == before then old_pod = pod else old_pod = pod_of(record) end
+  end
+  if (gone and gone ~= ARGV[at + 4]) or
+    (old_pod and old_pod ~= pod and (pod_in[key] or redis.call('ZSCORE', prefix .. old_pod, key)))
+  then
     refused[#refused + 1] = key
   else
     if gone then
@@ -106,19 +117,29 @@ for at = 4, #ARGV, 4 do
       redis.call('ZADD', KEYS[4], gone, key .. '+')
     end
     if old_pod ~= pod then
-      redis.call('HSET', KEYS[1], key, record)
-      lost = true
+      lost[#lost + 1] = key
+      lost[#lost + 1] = before .. ARGV[at + 3] .. ARGV[3 * of + 2]
     end
-    redis.call('ZADD', KEYS[5], 'GT', expiry, key)
+    pod_in[key] = pod
+    local uses = used[of]
+    uses[#uses + 1] = ARGV[at + 2]
+    uses[#uses + 1] = key
     written = written + 1
   end
+  at = at + 5
 end
-if written > 0 then
-  redis.call('SADD', KEYS[2], pod)
-  redis.call('HINCRBY', KEYS[3], 'seq', written)
+for of, uses in ipairs(used) do
+  if #uses > 0 then
+    redis.call('ZADD', KEYS[4 + of], 'GT', unpack(uses))
+    redis.call('SADD', KEYS[2], ARGV[3 * of])
+  end
 end
-if lost and tonumber(more) > tonumber(redis.call('HGET', KEYS[3], 'until') or 0) then
-  redis.call('HSET', KEYS[3], 'until', more)
+if written > 0 then redis.call('HINCRBY', KEYS[3], 'seq', written) end
+if #lost > 0 then
+  redis.call('HSET', KEYS[1], unpack(lost))
+  if tonumber(more) > tonumber(redis.call('HGET', KEYS[3], 'until') or 0) then
+    redis.call('HSET', KEYS[3], 'until', more)
+  end
 end
 return refused",
     )

@@ -24,6 +24,8 @@ use crate::session::store::redis::link::Connection;
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long lost pins are written back.
 pub(super) const WRITE_BACK: Duration = Duration::from_secs(5);
+/// Pins in one script that writes back: a few milliseconds of Redis' time, and few enough for Lua's `unpack`.
+pub(in crate::session) const RESTORE_BATCH: usize = 1_000;
 /// How long one batch says that more may follow, should that take longer.
 const NEXT_BATCH: Duration = Duration::from_secs(1);
 /// As long as other replicas may take to notice that a new epoch is not theirs, where a replica that knew none makes one.
@@ -211,29 +213,41 @@ impl RedisStore {
         &self,
         pins: &[(SessionKey, Pin, Duration)],
     ) -> Result<Vec<SessionKey>, Unavailable> {
-        let link = self.link()?;
-        let mut by_pod: HashMap<PodId, Vec<&(SessionKey, Pin, Duration)>> = HashMap::new();
-        for entry in pins {
-            by_pod.entry(entry.1.pod).or_default().push(entry);
-        }
         let mut refused = Vec::new();
-        for (pod, pins) in by_pod {
-            let Some(label) = self.naming.label(pod) else { continue };
-            let mut call = scripts::RESTORE.prepare_invoke();
-            call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state).key(&self.keys.gone);
-            call.key(self.keys.pod(&label)).arg(label).arg(&self.keys.pod_prefix);
-            call.arg(unix_millis().saturating_add(millis(NEXT_BATCH)));
-            for (key, pin, used_ago) in pins {
-                let Some(text) = record::write(&self.naming, *pin) else { continue };
-                call.arg(key.to_hex()).arg(self.expiry(*used_ago)).arg(text);
-                call.arg(self.renewed.number(key).map(|number| number.to_string()).unwrap_or_default());
-            }
-            let mut connection = link.pair.write.clone();
-            let keys: Vec<String> =
-                self.within(&link, WRITE, async { call.invoke_async(&mut connection).await }).await?;
-            refused.extend(keys.iter().filter_map(|key| SessionKey::from_hex(key)));
+        for pins in pins.chunks(RESTORE_BATCH) {
+            refused.extend(self.restore(pins).await?);
         }
         Ok(refused)
+    }
+
+    async fn restore(&self, pins: &[(SessionKey, Pin, Duration)]) -> Result<Vec<SessionKey>, Unavailable> {
+        let link = self.link()?;
+        let mut call = scripts::RESTORE.prepare_invoke();
+        call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state).key(&self.keys.gone);
+        call.arg(&self.keys.pod_prefix).arg(unix_millis().saturating_add(millis(NEXT_BATCH)));
+        // What pins of one pod have in common is sent once.
+        let mut pods: HashMap<PodId, usize> = HashMap::new();
+        for (_, pin, _) in pins {
+            if !pods.contains_key(&pin.pod)
+                && let Some(label) = self.naming.label(pin.pod)
+                && let Some((before, after)) = record::around_path(&self.naming, pin.pod)
+            {
+                pods.insert(pin.pod, pods.len() + 1);
+                call.key(self.keys.pod(&label)).arg(label).arg(before).arg(after);
+            }
+        }
+        if pods.is_empty() {
+            return Ok(Vec::new());
+        }
+        for (key, pin, used_ago) in pins {
+            let Some(number) = pods.get(&pin.pod) else { continue };
+            call.arg(*number).arg(key.to_hex()).arg(self.expiry(*used_ago)).arg(pin.path.to_hex());
+            call.arg(self.renewed.number(key).map(|number| number.to_string()).unwrap_or_default());
+        }
+        let mut connection = link.pair.write.clone();
+        let refused: Vec<String> =
+            self.within(&link, WRITE, async { call.invoke_async(&mut connection).await }).await?;
+        Ok(refused.iter().filter_map(|key| SessionKey::from_hex(key)).collect())
     }
 
     /// The labels of all pods that have pins, whether they still are or not. One command.
@@ -333,6 +347,28 @@ mod tests {
         assert_eq!(store.lookup(&moved).await, Ok(Some(pin(1))));
         assert_eq!(store.lookup(&lost).await, Ok(Some(pin(0))));
         assert_eq!(store.lookup(&same).await, Ok(Some(pin(0))));
+    }
+
+    /// As where a stream goes on whose session was pinned anew.
+    #[tokio::test]
+    async fn pins_of_several_pods_are_written_back_at_once_each_session_to_one() {
+        let redis = Redis::start().unwrap();
+        let store = store(&redis).await;
+        store.set_pods(&[PodId(0), PodId(1), PodId(2)]);
+        let remembered: Vec<_> = (0..5_000u16)
+            .map(|number| (SessionKey(u128::from(number).to_be_bytes()), pin(number % 3), Duration::ZERO))
+            .collect();
+        assert_eq!(store.write_back(&[]).await, Ok(Vec::new()));
+        assert_eq!(store.write_back(&remembered).await, Ok(Vec::new()));
+        for (key, pin, _) in remembered.iter().step_by(100) {
+            assert_eq!(store.lookup(key).await, Ok(Some(*pin)));
+        }
+        let (one, other) = (SessionKey(*b"sixteen bytes..."), SessionKey([0; 16]));
+        let twice = [(one, 1), (one, 2), (other, 0)].map(|(key, pod)| (key, pin(pod), Duration::ZERO));
+        assert_eq!(store.write_back(&twice).await, Ok(vec![one]), "the second");
+        assert_eq!(store.lookup(&one).await, Ok(Some(pin(1))));
+        store.count().await.unwrap();
+        assert_eq!([0, 1, 2].map(|pod| store.counts().of(PodId(pod))), [1_667, 1_668, 1_666]);
     }
 
     /// However long it takes, what is still to come is not said to be unknown.
