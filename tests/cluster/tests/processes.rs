@@ -137,26 +137,29 @@ fn nodes_live_side_by_side_and_leave_nothing_however_they_end() {
 fn a_process_can_be_stopped_killed_and_asked_how_it_ended() {
     let dir = std::env::temp_dir().join(format!("berth-test-processes-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("directory");
-    let sh = |script: &str| {
+    let sh = |name: &str, script: &str| {
         let arguments = ["-c", script, "sh"];
-        Process::start(&dir, "sh", Path::new("/bin/sh"), arguments, &[]).expect("start")
+        Process::start(&dir, name, Path::new("/bin/sh"), arguments, &[]).expect("start")
+    };
+    // A shell that has not come to its trap yet ends by the signal itself.
+    let set = |process: &Process| {
+        wait_for("a shell with its trap", BOUND, || Ok((process.log_tail() == "set").then_some(()))).expect("set");
     };
 
-    let mut polite = sh("trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done");
+    let mut polite = sh("polite", "trap 'echo bye; exit 7' TERM; echo set; while :; do sleep 0.05; done");
     assert!(exists(polite.pid()));
     assert_eq!(polite.exit_status().expect("state"), None);
-    // A shell that has not come to its trap yet ends by the signal itself.
-    std::thread::sleep(Duration::from_millis(200));
+    set(&polite);
     assert_eq!(polite.stop(BOUND).expect("stop").code(), Some(7));
-    assert_eq!(polite.log_tail(), "bye");
+    assert_eq!(polite.log_tail(), "set\nbye");
 
-    let mut stubborn = sh("trap '' TERM; while :; do sleep 0.05; done");
-    std::thread::sleep(Duration::from_millis(200));
+    let mut stubborn = sh("stubborn", "trap '' TERM; echo set; while :; do sleep 0.05; done");
+    set(&stubborn);
     assert!(stubborn.stop(Duration::from_millis(200)).is_err(), "it runs on");
     assert_eq!(stubborn.kill().expect("kill").code(), Some(128 + 9));
     assert!(!exists(stubborn.pid()));
 
-    let pid = sh("sleep 1000").pid();
+    let pid = sh("idle", "sleep 1000").pid();
     gone(&[pid]);
     fs::remove_dir_all(&dir).expect("clean up");
 }
