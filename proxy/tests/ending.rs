@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use berth_proxy::drain::Pauses;
@@ -12,22 +13,27 @@ use support::{CALL, Client, INITIALIZE, PATIENCE, Pod, Replica};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_ends_serves_on_until_balancers_know_it() {
-    let pod = Pod::start("a").await;
-    let mut replica = Replica::default();
-    replica.settings.pauses = Pauses { lame_duck: Duration::from_secs(1), drain: Duration::from_secs(5) };
-    let proxy = replica.start(&[pod.url()]).await;
-    let (address, admin) = (proxy.address, proxy.admin.unwrap());
-    let mut idle = Client::connect(address).await;
-    let id = idle.post(None, INITIALIZE).await.session();
-    let ending = tokio::spawn(proxy.drain());
+/// Waits for the beginning of the pause.
+async fn not_ready_any_more(admin: SocketAddr) {
     let ready = async {
         while Client::connect(admin).await.get("/readyz", &[]).await.status == 200 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_millis(800), ready).await.expect("not ready any more, during the pause");
+    tokio::time::timeout(Duration::from_secs(2), ready).await.expect("not ready any more, during the pause");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_ends_serves_on_until_balancers_know_it() {
+    let pod = Pod::start("a").await;
+    let mut replica = Replica::default();
+    replica.settings.pauses = Pauses { lame_duck: Duration::from_secs(3), drain: Duration::from_secs(5) };
+    let proxy = replica.start(&[pod.url()]).await;
+    let (address, admin) = (proxy.address, proxy.admin.unwrap());
+    let mut idle = Client::connect(address).await;
+    let id = idle.post(None, INITIALIZE).await.session();
+    let ending = tokio::spawn(proxy.drain());
+    not_ready_any_more(admin).await;
     tokio::time::sleep(Duration::from_millis(250)).await;
     let reply = Client::connect(address).await.post(Some(&id), CALL).await;
     assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "new connections are served");
@@ -176,8 +182,9 @@ async fn http2_clients_are_told_to_go_away() {
 async fn an_http2_stream_ends_between_two_events_and_its_connection_after_it() {
     let pod = Pod::start("a").await;
     let mut replica = Replica::default();
-    replica.settings.pauses = Pauses { lame_duck: Duration::from_millis(500), drain: Duration::from_secs(1) };
+    replica.settings.pauses = Pauses { lame_duck: Duration::from_secs(3), drain: Duration::from_secs(1) };
     let proxy = replica.start(&[pod.url()]).await;
+    let admin = proxy.admin.unwrap();
     let id = Client::connect(proxy.address).await.post(None, INITIALIZE).await.session();
     let stream = TcpStream::connect(proxy.address).await.unwrap();
     let (mut sender, connection) =
@@ -191,7 +198,7 @@ async fn an_http2_stream_ends_between_two_events_and_its_connection_after_it() {
     };
     let mut body = sender.send_request(get("/ticks")).await.unwrap().into_body();
     let ending = tokio::spawn(proxy.drain());
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    not_ready_any_more(admin).await;
     assert_eq!(sender.send_request(get("/x")).await.unwrap().status(), 200, "served during the pause");
     let mut text = String::new();
     while let Some(frame) = body.frame().await {

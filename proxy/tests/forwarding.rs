@@ -154,7 +154,8 @@ async fn an_early_answer_reaches_the_client_that_still_sends() {
     assert_eq!(client.reply().await.unwrap().status, 413);
 }
 
-/// A server whose connections end after one response each, without a word; it counts them.
+/// A server whose connections end after one response each, without a word; it counts those that have ended, or requests
+/// where it is to end before its second response.
 async fn server_that_hangs_up(before_the_response: bool) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
@@ -165,15 +166,15 @@ async fn server_that_hangs_up(before_the_response: bool) -> (std::net::SocketAdd
             if head.is_empty() {
                 return;
             }
-            let nth = counter.fetch_add(1, Relaxed);
-            if before_the_response && nth == 1 {
+            if before_the_response && counter.fetch_add(1, Relaxed) == 1 {
                 return;
             }
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
             if before_the_response {
                 read_head(&mut stream).await;
-                counter.fetch_add(1, Relaxed);
             }
+            drop(stream);
+            counter.fetch_add(1, Relaxed);
         }
     })
     .await;
@@ -182,13 +183,12 @@ async fn server_that_hangs_up(before_the_response: bool) -> (std::net::SocketAdd
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooled_connection_that_died_costs_nothing() {
-    let (address, _) = server_that_hangs_up(false).await;
+    let (address, ended) = server_that_hangs_up(false).await;
     let proxy = Replica::default().start(&[format!("http://{address}")]).await;
     let mut client = Client::connect(proxy.address).await;
-    for _ in 0..10 {
+    for number in 1..=10 {
         assert_eq!(client.request("POST", "/x", &[], "body").await.status, 200);
-        // Time for the end of the server's connection to arrive.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        until("the server has hung up", || ended.load(Relaxed) == number).await;
     }
 }
 

@@ -89,8 +89,8 @@ async fn a_session_deleted_through_one_replica_ends_on_the_other_within_a_second
 async fn nothing_is_revealed_before_the_pin_is_written() {
     let (redis, pods) = (Redis::start().unwrap(), pods().await);
     let [one, two] = [replica(&redis, &pods).await, replica(&redis, &pods).await];
-    redis.command("CLIENT PAUSE 400 WRITE").unwrap();
     let begun = Instant::now();
+    redis.command("CLIENT PAUSE 400 WRITE").unwrap();
     let reply = Client::connect(one.address).await.post(None, INITIALIZE).await;
     let waited = begun.elapsed();
     if reply.status == 200 {

@@ -5,9 +5,10 @@ mod support;
 
 use std::time::Duration;
 
+use berth_proxy::proxy::Proxy;
 use berth_proxy::route::Names;
 use http::{HeaderName, Method, StatusCode};
-use support::{CALL, Client, INITIALIZE, Pod, Replica, proxy, until};
+use support::{CALL, Client, INITIALIZE, PATIENCE, Pod, Replica, proxy, until};
 
 /// A session, and the pods with the one that has it first.
 async fn session<'a>(client: &mut Client, pods: &'a [Pod; 2]) -> (String, &'a Pod, &'a Pod) {
@@ -15,6 +16,13 @@ async fn session<'a>(client: &mut Client, pods: &'a [Pod; 2]) -> (String, &'a Po
     assert_eq!(reply.status, 200, "{reply:?}");
     let [a, b] = pods;
     if reply.body == "a" { (reply.session(), a, b) } else { (reply.session(), b, a) }
+}
+
+/// How many sessions were unpinned because their streams ended.
+async fn streams_ended(proxy: &Proxy) -> u64 {
+    let metrics = Client::connect(proxy.admin.unwrap()).await.get("/metrics", &[]).await.body;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("berth_proxy_unpins_total{reason=\"stream_ended\"} "));
+    line.and_then(|count| count.parse().ok()).expect("a count")
 }
 
 async fn pods() -> [Pod; 2] {
@@ -175,11 +183,19 @@ async fn the_old_transport_is_pinned_before_its_endpoint_is_shown_and_unpinned_a
         holder.send(id, "data: hello\n\n");
         assert_eq!(stream.chunk().await.unwrap().unwrap(), "data: hello\n\n");
         let left = holder.state.left.load(std::sync::atomic::Ordering::Relaxed);
+        let ended = streams_ended(&proxy).await;
         drop(stream);
         until("the server feels that its client left", || {
             holder.state.left.load(std::sync::atomic::Ordering::Relaxed) > left
         })
         .await;
+        // The store is told after the server.
+        let unpinned = async {
+            while streams_ended(&proxy).await <= ended {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, unpinned).await.expect("the session is unpinned");
         let asked = holder.seen().len();
         let reply = client.request("POST", &target, &[], CALL).await;
         assert_eq!((reply.status, reply.json()["error"]["code"].as_i64()), (404, Some(-32001)));

@@ -38,14 +38,19 @@ async fn steady() {
     }
     let (begun, before) = (Instant::now(), calls(world.redis()));
     let mut requests = 0;
-    while begun.elapsed() < Duration::from_secs(12) {
+    // Longer where the machine is slow: it is the store's work by the second that counts.
+    let go_on = |requests| {
+        let elapsed = begun.elapsed();
+        elapsed < Duration::from_secs(12) || (requests <= 2_000 && elapsed < Duration::from_secs(60))
+    };
+    while go_on(requests) {
         for session in &sessions {
             for client in &mut clients {
                 let reply = client.post(Some(&session.id), CALL).await;
                 assert_eq!((reply.status, reply.session()), (200, session.id.clone()), "the id is on every response");
                 requests += 1;
             }
-            if begun.elapsed() > Duration::from_secs(12) {
+            if !go_on(requests) {
                 break;
             }
         }

@@ -1,12 +1,13 @@
 //! Nothing of a session is shown before its pin is written.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 
 use crate::support::{CALL, Client, INITIALIZE};
 use crate::trial;
-use crate::world::{Session, World, blocking};
+use crate::world::{Session, World, blocking, until};
 
 /// How long Redis takes no writes.
 const PAUSE: Duration = Duration::from_millis(2_000);
@@ -23,9 +24,10 @@ async fn shown() {
     two.settle().await;
     let mut stream = one.client().await;
     let mut second = one.client().await;
-    *world.pods[&known.pod.parse().unwrap()].state.another.lock() = Some("another".to_owned());
-    blocking(|| world.redis().command(&format!("CLIENT PAUSE {} WRITE", PAUSE.as_millis())).unwrap());
+    let holder = Arc::clone(&world.pods[&known.pod.parse().unwrap()].state);
+    *holder.another.lock() = Some("another".to_owned());
     let begun = Instant::now();
+    blocking(|| world.redis().command(&format!("CLIENT PAUSE {} WRITE", PAUSE.as_millis())).unwrap());
 
     // A response to `initialize`, an `endpoint` event, and a second id in a pinned session's response.
     let initialize = async {
@@ -45,6 +47,8 @@ async fn shown() {
         (begun.elapsed(), reply.session(), two.post(Some("another"), CALL).await)
     };
     let meanwhile = async {
+        // The other id goes with the next answer of this session, which is to be the one above.
+        until("another id, given out", || holder.another.lock().is_none()).await;
         // What is pinned goes on, here and there, until shortly before the end of the pause.
         let mut clients = [Client::connect(one.listen).await, Client::connect(two.listen).await];
         while begun.elapsed() < PAUSE.mul_f32(0.7) {

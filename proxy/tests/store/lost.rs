@@ -47,9 +47,11 @@ fn who_is_not_found_may_still_be_written_back_for_five_seconds() {
         [&a, &b].iter().all(|replica| replica.sessions.readiness() == Readiness::Degraded)
     });
     redis.run().unwrap();
+    // Who is back first says for all until when there is doubt.
+    wait("the first that is back", || [&a, &b].iter().any(|replica| replica.sessions.readiness() == Readiness::Ready));
+    let start = Instant::now();
     a.ready();
     b.ready();
-    let start = Instant::now();
     let c = Replica::on(&redis);
     while start.elapsed() < Duration::from_secs(4) {
         for replica in [&a, &b, &c] {

@@ -14,8 +14,8 @@ fn paused_writes_hold_a_pin_until_they_are_let_through_and_no_look_up() {
     let (a, b) = (Replica::on(&redis), Replica::on(&redis));
     assert_eq!(a.pin("before", 1), PinOutcome::Pinned);
     assert_eq!(a.settled("nobody"), Found::Unknown);
-    redis.command("CLIENT PAUSE 1500 WRITE").unwrap();
     let start = Instant::now();
+    redis.command("CLIENT PAUSE 1500 WRITE").unwrap();
     std::thread::scope(|scope| {
         let pinning = scope.spawn(|| a.pin("one", 0));
         while start.elapsed() < Duration::from_millis(1000) {
