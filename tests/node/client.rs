@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const REPLY: Duration = Duration::from_secs(30);
 /// How long a client does as `Retry-After` says, where a machine under test makes a store slow.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A session, and how it is asked on. Each request is a connection of its own, as from different clients.
 #[derive(Debug)]
@@ -80,9 +80,14 @@ impl Client {
         self.request("tools/call", &json!({"name": "whoami", "arguments": {}}))
     }
 
+    /// The same, again as long as the answer is "later".
+    pub(crate) fn ask_again(&mut self) -> Result<Answer> {
+        self.insist(Self::ask)
+    }
+
     /// The same, which has to succeed.
     pub(crate) fn whoami(&mut self) -> Result<Whoami> {
-        let answer = self.insist(Self::ask)?;
+        let answer = self.ask_again()?;
         let content =
             answer.message().map(|message| message["result"]["structuredContent"].clone()).unwrap_or_default();
         match (content["server"].as_str(), content["calls"].as_u64()) {

@@ -12,7 +12,6 @@ use crate::scene::{BOUND, PROXY_PORT, Pod, Scene, redis};
 
 /// Longer than the trial.
 const NEVER: Duration = Duration::from_secs(300);
-const STAMP: &str = "toolhive.stacklok.dev/mcpserver-generation";
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![trial(ctx, "generation::a_pod_that_restarts_in_the_middle_of_a_rollout_stays_of_its_own", restarted)]
@@ -20,11 +19,7 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
 
 /// The proxies whose pods carry this stamp.
 fn proxies(scene: &Scene<'_>, generation: &str) -> Result<Vec<Pod>> {
-    let pods = scene.pods("ReplicaSet")?.into_values();
-    let stamped =
-        pods.map(|pod| Ok((scene.get(&format!("pod/{}", pod.name))?["metadata"]["annotations"][STAMP].clone(), pod)));
-    let stamped = stamped.collect::<Result<Vec<_>>>()?;
-    Ok(stamped.into_iter().filter(|(stamp, _)| stamp == generation).map(|(_, pod)| pod).collect())
+    Ok(scene.pods("ReplicaSet")?.into_values().filter(|pod| pod.generation == generation).collect())
 }
 
 /// The line of a proxy's log, since its container was started, that has these words.

@@ -43,6 +43,7 @@ fn only_where_needed(scene: &Scene<'_>) -> Result<(), Failed> {
     scene.kubectl.run(&[&["delete", "pod"], &names[..]].concat())?.ok()?;
     let after = scene.wait_for_pods("ReplicaSet", 2)?;
     assert!(after.keys().all(|name| !before.contains_key(name)));
+    scene.wait_for_service("mcp-foo-proxy")?;
     let answer = client.whoami()?;
     assert_eq!((answer.pod, answer.calls), (first.pod, 2), "the session goes on in the store");
 
@@ -117,6 +118,7 @@ fn wrong(scene: &Scene<'_>) -> Result<(), Failed> {
     scene.kubectl.run(&["rollout", "restart", "deployment", "foo"])?.ok()?;
     scene.wait_for_pods("ReplicaSet", 1)?;
     wait_for("a server that is ready", BOUND, || Ok((ready(scene)?["status"] == "True").then_some(())))?;
+    scene.wait_for_service("mcp-foo-proxy")?;
     let mut client = scene.connect("foo")?;
     assert_eq!((client.whoami()?.calls, client.whoami()?.calls), (1, 2));
     Ok(())

@@ -90,6 +90,7 @@ impl Proxies {
             })?;
             pods.insert(pod, addresses);
         }
+        scene.wait_for_service("mcp-foo-proxy")?;
         let service = RoundRobin::start(vec![scene.service("mcp-foo-proxy")?])?;
         Ok(Self { pods, service })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use berth_test_cluster::{Error, Installation, Kubectl, MCP_SERVER_IMAGE, Result, Stage, wait_for};
+use berth_test_cluster::{Error, Installation, Kubectl, MCP_SERVER_IMAGE, Result, Stage, http_get, wait_for};
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
@@ -18,6 +18,9 @@ pub(crate) const BOUND: Duration = Duration::from_secs(120);
 pub(crate) const PROXY_PORT: u16 = 8080;
 /// Where a proxy has its `/readyz` and its metrics.
 pub(crate) const ADMIN_PORT: u16 = 9090;
+
+/// The annotation that says which generation of its resource a pod template is of.
+pub(crate) const STAMP: &str = "toolhive.stacklok.dev/mcpserver-generation";
 
 /// A namespace that one trial has for itself.
 pub(crate) struct Scene<'a> {
@@ -33,6 +36,8 @@ pub(crate) struct Pod {
     pub(crate) uid: String,
     pub(crate) ready: bool,
     pub(crate) restarts: i64,
+    /// The generation of the resource that its template was of.
+    pub(crate) generation: String,
 }
 
 impl<'a> Scene<'a> {
@@ -48,24 +53,35 @@ impl<'a> Scene<'a> {
 
     /// Waits until nothing is left of the trials before, for one that runs alone.
     pub(crate) fn wait_until_alone(&self) -> Result<()> {
-        let run = self.name.rsplit_once('-').map_or(self.name.as_str(), |(run, _)| run);
         wait_for("the end of what other trials had", BOUND, || {
             let names = self.kubectl.run(&["get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}"])?.ok()?;
-            let others = names.split(' ').filter(|name| name.starts_with(run) && *name != self.name);
+            let others = names.split(' ').filter(|name| self.is_of_another_trial(name));
             Ok((others.count() == 0).then_some(()))
         })
     }
 
+    /// Whether a namespace is one that another trial has for itself.
+    pub(crate) fn is_of_another_trial(&self, namespace: &str) -> bool {
+        let run = self.name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        namespace.starts_with(run) && namespace != self.name
+    }
+
     /// Applies an object as a user does.
     pub(crate) fn apply(&self, object: &Value) -> Result<()> {
-        self.kubectl.apply_yaml(&object.to_string())?.ok()?;
-        Ok(())
+        self.write(&["apply", "-f", "-"], &object.to_string())
     }
 
     /// Merges `patch` into what is stored.
     pub(crate) fn patch(&self, what: &str, patch: &Value) -> Result<()> {
-        self.kubectl.run(&["patch", what, "--type=merge", "--patch", &patch.to_string()])?.ok()?;
-        Ok(())
+        self.write(&["patch", what, "--type=merge", "--patch", &patch.to_string()], "")
+    }
+
+    /// Writes again as long as Berth says so: on a busy machine it may not see in time what a write is about.
+    fn write(&self, arguments: &[&str], stdin: &str) -> Result<()> {
+        wait_for("a write that Berth had time for", BOUND, || {
+            let output = self.kubectl.run_with_stdin(arguments, stdin)?;
+            if output.stderr.contains("[berth:PolicyNotFound]") { Ok(None) } else { output.ok().map(|_| Some(())) }
+        })
     }
 
     pub(crate) fn get(&self, what: &str) -> Result<Value> {
@@ -95,6 +111,7 @@ impl<'a> Scene<'a> {
                 uid: pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
                 ready: conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"),
                 restarts: pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or_default(),
+                generation: pod["metadata"]["annotations"][STAMP].as_str().unwrap_or_default().to_owned(),
             };
             (name, pod)
         });
@@ -119,13 +136,26 @@ impl<'a> Scene<'a> {
         seen.map_err(|error| Error::new(format!("{error}: {last:#}")))
     }
 
-    /// Applies an `MCPServer` of the sample image, with this spec besides, and waits until its pods are ready.
+    /// Applies an `MCPServer` of the sample image, with this spec besides, and waits until it serves.
     pub(crate) fn start(&self, name: &str, spec: &Value) -> Result<()> {
-        self.apply(&server(name, spec))?;
+        self.start_object(&server(name, spec))
+    }
+
+    /// Applies an `MCPServer`, and waits until it serves.
+    pub(crate) fn start_object(&self, server: &Value) -> Result<()> {
+        self.apply(server)?;
+        let (name, spec) = (server["metadata"]["name"].as_str().expect("a name"), &server["spec"]);
         let count = |field: &str| spec[field].as_u64().map_or(1, |count| usize::try_from(count).expect("a count"));
         self.wait_for_pods("ReplicaSet", count("replicas"))?;
         self.wait_for_pods("StatefulSet", count("backendReplicas"))?;
-        self.wait_for_value(&format!("mcpserver/{name}"), "/status/phase", &json!("Ready"))
+        self.wait_for_value(&format!("mcpserver/{name}"), "/status/phase", &json!("Ready"))?;
+        self.wait_for_service(&format!("mcp-{name}-proxy"))
+    }
+
+    /// Waits until somebody answers at a Service: its pods are ready a moment before the node's rules lead to them.
+    pub(crate) fn wait_for_service(&self, name: &str) -> Result<()> {
+        let address = self.service(name)?;
+        wait_for(&format!("an answer at {name}"), BOUND, || Ok(http_get(address, "/").ok().map(|_| ())))
     }
 
     /// A port of loopback that leads to a Service, as clients of the cluster see it.

@@ -87,6 +87,11 @@ fn left_as_it_was() -> Result<(), Failed> {
     killed.kill()?;
     killed.wait()?;
     installed?;
+    // Who tidies up after it comes to the namespaces last, and by those the next one knows of it.
+    wait_for("the beginning of the end of berth-system", BOUND, || {
+        let get = ["get", "namespace/berth-system", "--ignore-not-found", "-o", "jsonpath={.status.phase}"];
+        Ok((kubectl.run(&get)?.ok()? != "Active").then_some(()))
+    })?;
     // The next one waits until all that is tidied up.
     let output = suite()?.output()?;
     let text = said(&output);

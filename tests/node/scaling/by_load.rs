@@ -67,6 +67,12 @@ impl Drop for Load {
     }
 }
 
+/// What an autoscaler goes by: this much of the CPU that pods request.
+fn cpu(percent: u32) -> Value {
+    let target = json!({"type": "Utilization", "averageUtilization": percent});
+    json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}])
+}
+
 /// Waits until an autoscaler can scale, and does so by numbers.
 fn wait_until_active(scene: &Scene<'_>, autoscaler: &str) -> Result<()> {
     let mut last = Value::Null;
@@ -91,6 +97,7 @@ fn by_the_load(scene: &Scene<'_>) -> Result<(), Failed> {
         scene.apply(&object)?;
     }
     let (fronts, servers) = (scene.wait_for_pods("ReplicaSet", 2)?, scene.wait_for_pods("StatefulSet", 2)?);
+    scene.wait_for_service("mcp-scaled-proxy")?;
     let (templates_before, start) = (templates(scene, "scaled")?, log_size(scene)?);
     let mut clients = session_on_each(scene, "scaled", &["scaled-0", "scaled-1"])?;
     for autoscaler in ["scaled-proxy", "scaled-server"] {
@@ -102,9 +109,7 @@ fn by_the_load(scene: &Scene<'_>) -> Result<(), Failed> {
     let quick =
         json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 10, "periodSeconds": 1}]});
     for (autoscaler, percent) in [("scaled-proxy", 25), ("scaled-server", 3)] {
-        let target = json!({"type": "Utilization", "averageUtilization": percent});
-        let metrics = json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]);
-        let spec = json!({"maxReplicas": 4, "metrics": metrics, "behavior": {"scaleDown": quick}});
+        let spec = json!({"maxReplicas": 4, "metrics": cpu(percent), "behavior": {"scaleDown": quick}});
         scene.patch(&format!("hpa/{autoscaler}"), &json!({"spec": spec}))?;
     }
     let load = Load::start(scene.service("mcp-scaled-proxy")?);
@@ -122,6 +127,8 @@ fn by_the_load(scene: &Scene<'_>) -> Result<(), Failed> {
     assert_going_on(&mut late, 2)?;
 
     drop(load);
+    // So little is what a server takes at rest too, on a machine that is busy.
+    scene.patch("hpa/scaled-server", &json!({"spec": {"metrics": cpu(25)}}))?;
     assert_stayed(&more_fronts, &scene.wait_for_pods("ReplicaSet", 2)?);
     assert_stayed(&servers, &scene.wait_for_pods("StatefulSet", 2)?);
     assert_going_on(&mut clients, 3)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{assert_going_on, assert_new_sessions, assert_stayed, session_on_each, templates};
 use crate::context::{Context, trial};
-use crate::scene::{BOUND, Scene, redis};
+use crate::scene::{BOUND, Scene, redis, server};
 use crate::sessions::wait_for_the_end;
 
 pub(super) fn timed(ctx: &Arc<Context>) -> Vec<Trial> {
@@ -16,7 +16,10 @@ pub(super) fn timed(ctx: &Arc<Context>) -> Vec<Trial> {
 }
 
 fn by_the_resource(scene: &Scene<'_>) -> Result<(), Failed> {
-    scene.start("foo", &json!({"replicas": 2, "backendReplicas": 3, "sessionStorage": redis()}))?;
+    let mut object = server("foo", &json!({"replicas": 2, "backendReplicas": 3, "sessionStorage": redis()}));
+    // Of these seconds, three are for the Service to learn that a proxy ends.
+    object["metadata"]["annotations"]["berth.dev/termination-grace-period-seconds"] = json!("18");
+    scene.start_object(&object)?;
     let templates_before = templates(scene, "foo")?;
     let (fronts, servers) = (scene.pods("ReplicaSet")?, scene.pods("StatefulSet")?);
     let mut clients = session_on_each(scene, "foo", &["foo-0", "foo-1", "foo-2"])?;
@@ -42,7 +45,7 @@ fn by_the_resource(scene: &Scene<'_>) -> Result<(), Failed> {
     assert_stayed(&servers, &scene.wait_for_pods("StatefulSet", 3)?);
     assert_going_on(&mut clients, calls + 1)?;
     for client in late.values_mut() {
-        assert_eq!(client.ask()?.status, 404, "what was lost stays lost");
+        assert_eq!(client.ask_again()?.status, 404, "what was lost stays lost");
         // The client starts anew, as 404 tells it to.
         let pod = scene.connect("foo")?.whoami()?.pod;
         assert!(servers.contains_key(&pod), "{pod} is gone");
