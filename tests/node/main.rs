@@ -35,6 +35,8 @@ type Subject = fn(&Arc<Context>) -> Vec<Trial>;
 /// The files with trials.
 #[rustfmt::skip] // one a line
 const SUBJECTS: &[Subject] = &[
+    // The longest first.
+    lifecycle::trials,
     there::trials,
     sessions::trials,
     scaling::trials,
@@ -49,14 +51,14 @@ const SUBJECTS: &[Subject] = &[
 const LAST: &[Subject] = &[
     protocol::trials,
     scaling::timed,
-    lifecycle::trials,
+    lifecycle::alone,
     upgrade::trials,
 ];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Much of a trial is waiting for pods.
-    arguments.test_threads.get_or_insert(4);
+    // Much of a trial is waiting for pods, and the first is little else than waiting for nothing to happen.
+    arguments.test_threads.get_or_insert(5);
     let ctx = Arc::new(Context::default());
     let trials = |subjects: &[Subject]| subjects.iter().flat_map(|trials| trials(&ctx)).collect::<Vec<_>>();
     let (parallel, mut last) = (trials(SUBJECTS), trials(LAST));
