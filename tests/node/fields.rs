@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::context::{Context, trial};
-use crate::scene::{BOUND, Scene, redis, server};
+use crate::scene::{BOUND, STAMP, Scene, redis, server};
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![
@@ -16,11 +16,11 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     ]
 }
 
-/// A server that prints its environment.
+/// A server that prints its environment, and a file of its node's.
 fn teller(spec: Value) -> Value {
     let mut object = server("foo", &spec);
     object["spec"]["image"] = json!("berth-test/busybox:1");
-    object["spec"]["args"] = json!(["-c", "env; exec httpd -f -p 8080 -h /"]);
+    object["spec"]["args"] = json!(["-c", "env; cat /node/passwd; exec httpd -f -p 8080 -h /"]);
     object
 }
 
@@ -38,18 +38,26 @@ fn reach_the_pods(scene: &Scene<'_>) -> Result<(), Failed> {
         "env": [{"name": "GREETING", "value": "hello"}],
         "secrets": [{"name": "keys", "key": "key", "targetEnvName": "API_KEY"}],
         "serviceAccount": "waiter",
+        "volumes": [{"name": "users", "hostPath": "/etc/passwd", "mountPath": "/node/passwd", "readOnly": true}],
         "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "10m", "memory": "16Mi"}},
         "podTemplateSpec": {
-            "metadata": {"annotations": {"toolhive.stacklok.dev/mcpserver-generation": "99", "team": "a"}},
+            "metadata": {"annotations": {STAMP: "99", "team": "a"}},
             "spec": {
                 "terminationGracePeriodSeconds": 99,
                 "containers": [{"name": "mcp", "env": [{"name": "MORE", "value": "yes"}]}],
             },
         },
-        "resourceOverrides": {"proxyDeployment": {
-            "labels": {"tier": "front"},
-            "env": [{"name": "RUST_LOG", "value": "info"}, {"name": "THV_SESSION_REDIS_PASSWORD", "value": "in-plain-text"}],
-        }},
+        "resourceOverrides": {
+            "proxyDeployment": {
+                "labels": {"tier": "front"},
+                "podTemplateMetadataOverrides": {
+                    "annotations": {"scrape": "yes", STAMP: "98"},
+                    "labels": {"zone": "a", "app": "displaced"},
+                },
+                "env": [{"name": "RUST_LOG", "value": "info"}, {"name": "THV_SESSION_REDIS_PASSWORD", "value": "in-plain-text"}],
+            },
+            "proxyService": {"annotations": {"balancer": "inner"}, "labels": {"tier": "door", "app": "displaced"}},
+        },
     })))?;
     scene.wait_for_pods("StatefulSet", 1)?;
     let front = scene.wait_for_pods("ReplicaSet", 1)?.into_keys().next().unwrap();
@@ -62,16 +70,30 @@ fn reach_the_pods(scene: &Scene<'_>) -> Result<(), Failed> {
     assert_eq!(pod["spec"]["serviceAccountName"], "waiter");
     assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"], json!({"cpu": "500m", "memory": "64Mi"}));
     assert_eq!(pod["metadata"]["annotations"]["team"], "a");
+    assert!(environment.lines().any(|line| line.starts_with("root:")), "a file of the node's: {environment}");
     // Not theirs to say.
-    let stamp = "toolhive.stacklok.dev/mcpserver-generation";
-    assert_eq!(pod["metadata"]["annotations"][stamp], "1");
+    assert_eq!(pod["metadata"]["annotations"][STAMP], "1");
     assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 6);
     assert_eq!(scene.get("deployment/foo")?["metadata"]["labels"]["tier"], "front");
     let front = scene.get(&format!("pod/{front}"))?;
-    assert_eq!(front["metadata"]["annotations"][stamp], "1");
+    let (annotations, labels) = (&front["metadata"]["annotations"], &front["metadata"]["labels"]);
+    assert_eq!((&annotations["scrape"], &annotations[STAMP]), (&json!("yes"), &json!("1")));
+    assert_eq!((&labels["zone"], &labels["app"]), (&json!("a"), &json!("mcpserver")));
     let variables = front["spec"]["containers"][0]["env"].to_string();
     assert!(variables.contains("RUST_LOG") && !variables.contains("in-plain-text"), "{variables}");
-    for field in ["terminationGracePeriodSeconds", "mcpserver-generation", "THV_SESSION_REDIS_PASSWORD"] {
+    // The Service still leads to it.
+    let service = scene.get("service/mcp-foo-proxy")?["metadata"].clone();
+    assert_eq!((&service["annotations"]["balancer"], &service["labels"]["tier"]), (&json!("inner"), &json!("door")));
+    assert_eq!(service["labels"]["app"], "mcpserver");
+    scene.wait_for_service("mcp-foo-proxy")?;
+    for field in [
+        "terminationGracePeriodSeconds",
+        "podTemplateSpec.metadata.annotations[toolhive.stacklok.dev/mcpserver-generation]",
+        "podTemplateMetadataOverrides.annotations[toolhive.stacklok.dev/mcpserver-generation]",
+        "podTemplateMetadataOverrides.labels[app]",
+        "proxyService.labels[app]",
+        "THV_SESSION_REDIS_PASSWORD",
+    ] {
         wait_for(&format!("a warning that names {field}"), BOUND, || {
             Ok(warnings(scene)?.iter().any(|warning| warning.contains(field)).then_some(()))
         })

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use berth_test_cluster::{Image, Result, wait_for};
+use berth_test_cluster::{Image, Result, VMCP_IMAGE, wait_for};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Whoami};
 use crate::context::{Context, trial};
 use crate::scene::{BOUND, Scene, redis, server};
+use crate::virtual_server::virtual_server;
 
 /// Another version than any that the project has.
 const NEXT: &str = "99.0.0";
@@ -25,7 +26,16 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
 /// Which write was the last, by object.
 fn versions(scene: &Scene<'_>) -> Result<BTreeMap<String, Value>> {
     let mut all = BTreeMap::new();
-    for kind in ["mcpservers", "deployments", "replicasets", "statefulsets", "services", "configmaps", "pods"] {
+    for kind in [
+        "mcpservers",
+        "virtualmcpservers",
+        "deployments",
+        "replicasets",
+        "statefulsets",
+        "services",
+        "configmaps",
+        "pods",
+    ] {
         for object in scene.list(kind)? {
             let meta = &object["metadata"];
             let key = format!("{kind}/{}", meta["name"].as_str().unwrap_or_default());
@@ -64,6 +74,9 @@ fn rolls_nothing(scene: &Scene<'_>) -> Result<(), Failed> {
         scene.stage().load(&image)?;
     }
     scene.start("foo", &json!({"replicas": 2, "backendReplicas": 2, "sessionStorage": redis()}))?;
+    let aggregator = virtual_server("many", &json!({"config": {"groupRef": "tools"}, "sessionStorage": redis()}));
+    scene.apply(&aggregator)?;
+    scene.wait_for_value("virtualmcpserver/many", "/status/phase", &json!("Ready"))?;
     let mut client = scene.connect("foo")?;
     let mut last = client.whoami()?;
     let before = settled(scene)?;
@@ -72,7 +85,9 @@ fn rolls_nothing(scene: &Scene<'_>) -> Result<(), Failed> {
     // Another chart, other images, and one more of it.
     let values = Context::values();
     let mut arguments: Vec<_> = values.iter().map(String::as_str).collect();
-    arguments.extend(["--set", "replicas=3"]);
+    // What a VirtualMCPServer would be given now is not even there.
+    let tag = format!("images.vmcp.tag={NEXT}");
+    arguments.extend(["--set", "replicas=3", "--set-string", &tag]);
     installation.upgrade_to(NEXT, &arguments)?;
     let system = scene.kubectl.in_namespace("berth-system");
     wait_for("three controllers of the next version", BOUND, || {
@@ -94,6 +109,7 @@ fn rolls_nothing(scene: &Scene<'_>) -> Result<(), Failed> {
         assert_eq!(after.get(name), Some(version), "{name} was written, or is gone");
     }
     assert_eq!(image(&scene.get("deployment/foo")?), &old_image);
+    assert_eq!(image(&scene.get("deployment/many")?), VMCP_IMAGE);
     call(&mut client, &mut last)?;
 
     // As the documentation says, where somebody wants the proxy of this version now.

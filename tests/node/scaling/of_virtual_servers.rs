@@ -9,17 +9,15 @@ use super::by_others::autoscaler;
 use super::{assert_stayed, wait_until_seen};
 use crate::context::{Context, trial};
 use crate::scene::{Scene, redis};
+use crate::virtual_server::virtual_server;
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![trial(ctx, "scaling::a_virtual_server_is_scaled_by_others_too", by_others)]
 }
 
 fn by_others(scene: &Scene<'_>) -> Result<(), Failed> {
-    scene.apply(&json!({
-        "apiVersion": "toolhive.stacklok.dev/v1beta1", "kind": "VirtualMCPServer",
-        "metadata": {"name": "foo", "annotations": {"berth.dev/class": "berth", "berth.dev/termination-grace-period-seconds": "1"}},
-        "spec": {"config": {"groupRef": "tools", "backends": []}, "sessionStorage": redis()},
-    }))?;
+    let spec = json!({"config": {"groupRef": "tools", "backends": []}, "sessionStorage": redis()});
+    scene.apply(&virtual_server("foo", &spec))?;
     let first = scene.wait_for_pods("ReplicaSet", 1)?;
     let template = || Ok::<_, Failed>(scene.get("deployment/foo")?["spec"]["template"].clone());
     let template_before = template()?;
