@@ -1,5 +1,7 @@
 //! What every trial gets: a cluster with Berth and two stores, and a namespace of its own.
 
+use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -71,7 +73,15 @@ impl Context {
 /// what they depend on has the features that `cargo test --workspace` built it with, and is there already.
 fn build() -> Result<()> {
     let tests = ["--test", "node", "--test", "ending", "--test", "sessions"];
-    let status = Command::new(env!("CARGO"))
+    let mut command = Command::new(env!("CARGO"));
+    // What Cargo tells a test of its package is news to build scripts that look at it, ring's for one: all that depends on
+    // them would be built again, this program too, which is then not where it was.
+    let of_package =
+        |name: &OsString| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|of| name.to_string_lossy().starts_with(of));
+    for (name, _) in env::vars_os().filter(|(name, _)| of_package(name)) {
+        command.env_remove(name);
+    }
+    let status = command
         .args(["test", "--no-run", "--quiet", "--locked", "--workspace"])
         .args(tests)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
