@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::write::REQUEST;
+use super::write::WRITE;
 
 /// How long a lease lasts that nobody renews.
-pub(super) const LEASE: Duration = Duration::from_secs(15);
+pub(super) const LEASE: Duration = Duration::from_secs(20);
 /// Between attempts to renew or to get it.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// How long after its last renewal a leader may begin a write: it has ended before the lease does, with a second to
 /// spare for clocks that run at different speeds.
-pub(super) const WRITES: Duration = LEASE.saturating_sub(REQUEST).saturating_sub(Duration::from_secs(1));
+pub(super) const WRITES: Duration = LEASE.saturating_sub(WRITE).saturating_sub(Duration::from_secs(1));
 
 /// What a lease says, as far as it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn what_a_leader_begins_is_over_before_another_can_lead() {
-        assert!(WRITES + REQUEST < LEASE);
+        assert!(WRITES + WRITE < LEASE);
         assert!(WRITES > RETRY * 2, "one renewal may fail");
     }
 }

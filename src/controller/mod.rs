@@ -211,7 +211,7 @@ async fn worker(queue: Arc<Queue>, reconciler: Arc<Reconciler>) {
         if !reconciler.leadership.wait().await {
             return;
         }
-        let looked = reconciler.look(&key).await;
+        let looked = reconciler.look(&key, queue.trouble_since(&key)).await;
         queue.finish(&key, looked, reconciler.cluster.whole(&key).is_some());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A resource is in it once, however often it is added; nobody looks at one that another is looking at. One that failed
 //! comes again after a pause of its own, so that it holds nobody up; and so does one that somebody else changes back each time.
+//! Those that take long to fail, as where a webhook does not answer, have a share of the workers and no more.
 //!
 //! It takes in nothing while another replica leads: nobody would take it out.
 
@@ -19,6 +20,10 @@ use crate::metrics::Metrics;
 
 /// The longest pause of one that others write to.
 const SOON: Duration = Duration::from_secs(1);
+/// One that failed after so long is slow.
+const SLOW: Duration = Duration::from_secs(5);
+/// So many slow ones are looked at at the same time, of all workers.
+const SLOW_AT_ONCE: usize = 2;
 
 /// The queue.
 #[derive(Debug, Default)]
@@ -32,10 +37,30 @@ pub(super) struct Queue {
 struct State {
     /// Whether this replica leads.
     open: bool,
-    due: BTreeSet<(Instant, CrKey)>,
+    due: Due,
+    slow_running: usize,
     entries: HashMap<CrKey, Entry>,
     /// Nothing is handed out before.
     paused_until: Option<Instant>,
+}
+
+type ByTime = BTreeSet<(Instant, CrKey)>;
+
+/// Those that wait for their time.
+#[derive(Debug, Default)]
+struct Due {
+    quick: ByTime,
+    slow: ByTime,
+}
+
+impl Due {
+    fn of(&mut self, slow: bool) -> &mut ByTime {
+        if slow { &mut self.slow } else { &mut self.quick }
+    }
+
+    fn len(&self) -> usize {
+        self.quick.len() + self.slow.len()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +68,9 @@ struct Entry {
     at: Option<Instant>,
     running: bool,
     backoff: Backoff,
+    /// When the first look began that failed, of those since one succeeded.
+    trouble_since: Option<Instant>,
+    slow: bool,
     duel: Duel,
     /// Whatever happens to it, nobody looks at it before.
     held_until: Option<Instant>,
@@ -53,6 +81,7 @@ struct Entry {
 pub(super) struct Looked {
     pub(super) finished: Finished,
     pub(super) written: Written,
+    pub(super) began: Instant,
 }
 
 /// What came of looking at a resource.
@@ -119,6 +148,11 @@ impl Queue {
         self.change(|state| state.finish(key, looked, known, Instant::now()));
     }
 
+    /// When the first look at it began that failed; nothing when the last one succeeded.
+    pub(super) fn trouble_since(&self, key: &CrKey) -> Option<Instant> {
+        self.lock().entries.get(key)?.trouble_since
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         self.with(change);
         self.changed.notify_one();
@@ -139,7 +173,7 @@ impl Queue {
 impl State {
     fn close(&mut self) {
         self.open = false;
-        self.due.clear();
+        self.due = Due::default();
         // What is being looked at goes when that is over.
         self.entries.retain(|_, entry| {
             entry.at = None;
@@ -156,36 +190,49 @@ impl State {
         match entry.at {
             Some(earlier) if earlier <= at => return,
             Some(later) => {
-                self.due.remove(&(later, key.clone()));
+                self.due.of(entry.slow).remove(&(later, key.clone()));
             }
             None => {}
         }
         entry.at = Some(at);
         if !entry.running {
-            self.due.insert((at, key));
+            self.due.of(entry.slow).insert((at, key));
         }
     }
 
     /// One that is due, or when to ask again.
     fn take(&mut self, now: Instant) -> Result<CrKey, Option<Instant>> {
-        let first = self.due.first().map(|(at, _)| *at);
-        let at = first.map(|at| self.paused_until.map_or(at, |until| at.max(until)));
+        let first = |due: &ByTime| due.first().map(|(at, _)| *at);
+        // When one of those that run has finished, somebody asks again.
+        let slow = first(&self.due.slow).filter(|_| self.slow_running < SLOW_AT_ONCE);
+        let quick = first(&self.due.quick);
+        let takes_slow = slow.is_some_and(|slow| quick.is_none_or(|quick| slow < quick));
+        let at = if takes_slow { slow } else { quick };
+        let at = at.map(|at| self.paused_until.map_or(at, |until| at.max(until)));
         if at.is_none_or(|at| at > now) {
             return Err(at);
         }
-        let Some((_, key)) = self.due.pop_first() else { return Err(None) };
+        let Some((_, key)) = self.due.of(takes_slow).pop_first() else { return Err(None) };
+        self.slow_running += usize::from(takes_slow);
         let entry = self.entries.entry(key.clone()).or_default();
         (entry.at, entry.running) = (None, true);
         Ok(key)
     }
 
-    fn finish(&mut self, key: &CrKey, Looked { finished, written }: Looked, known: bool, now: Instant) {
+    fn finish(&mut self, key: &CrKey, Looked { finished, written, began }: Looked, known: bool, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        self.slow_running -= usize::from(entry.slow);
         if !self.open {
             self.entries.remove(key);
             return;
         }
-        let Some(entry) = self.entries.get_mut(key) else { return };
         entry.running = false;
+        entry.slow = finished == Finished::Failed && now.duration_since(began) >= SLOW;
+        match finished {
+            Finished::Failed => entry.trouble_since = entry.trouble_since.or(Some(began)),
+            Finished::Settled | Finished::Again(_) => entry.trouble_since = None,
+            Finished::Outdated | Finished::Throttled(_) => {}
+        }
         entry.held_until = entry.duel.after(written, now).map(|pause| {
             tracing::warn!(resource = %key, seconds = pause.as_secs(), "somebody changes back what is written; waiting");
             now + pause
@@ -219,7 +266,7 @@ impl State {
             Some(at) => {
                 let at = entry.held_until.map_or(at, |until| at.max(until));
                 entry.at = Some(at);
-                self.due.insert((at, key.clone()));
+                self.due.of(entry.slow).insert((at, key.clone()));
             }
             None if !known => {
                 self.entries.remove(key);
@@ -243,7 +290,7 @@ mod tests {
     }
 
     fn looked(finished: Finished) -> Looked {
-        Looked { finished, written: Written::default() }
+        Looked { finished, written: Written::default(), began: Instant::now() }
     }
 
     #[test]
@@ -258,7 +305,7 @@ mod tests {
         state.finish(&key("a"), looked(Finished::Settled), true, now);
         assert_eq!(state.take(now), Ok(key("a")));
         state.finish(&key("a"), looked(Finished::Settled), false, now);
-        assert!(state.entries.is_empty() && state.due.is_empty(), "one that is gone leaves nothing behind");
+        assert!(state.entries.is_empty() && state.due.len() == 0, "one that is gone leaves nothing behind");
     }
 
     #[test]
@@ -301,7 +348,7 @@ mod tests {
     fn while_another_leads_nothing_is_kept() {
         let (mut state, now) = (State::default(), Instant::now());
         state.schedule(key("before"), now);
-        assert!(state.entries.is_empty() && state.due.is_empty(), "nobody would take it out");
+        assert!(state.entries.is_empty() && state.due.len() == 0, "nobody would take it out");
         state.open = true;
         for name in ["a", "b", "c"] {
             state.schedule(key(name), now);
@@ -331,12 +378,56 @@ mod tests {
     }
 
     #[test]
+    fn those_that_are_slow_to_fail_have_a_share() {
+        let (mut state, start) = (open(), Instant::now());
+        let slow: Vec<_> = (0..6).map(|number| key(&format!("slow{number}"))).collect();
+        slow.iter().for_each(|key| state.schedule(key.clone(), start));
+        let first: Vec<_> = (0..6).map(|_| state.take(start).unwrap()).collect();
+        assert_eq!(first, slow, "nobody knows yet");
+        let mut now = start + SLOW;
+        let hung = |began| Looked { began, ..looked(Finished::Failed) };
+        slow.iter().for_each(|key| state.finish(key, hung(start), true, now));
+        now += Duration::from_secs(600);
+        let running: Vec<_> = std::iter::from_fn(|| state.take(now).ok()).collect();
+        assert_eq!(running.len(), SLOW_AT_ONCE, "{running:?}");
+        state.schedule(key("other"), now);
+        assert_eq!(state.take(now), Ok(key("other")), "it is held up by none of them");
+        assert_eq!(state.take(now), Err(None), "it is asked again when one has finished");
+        // One that hangs again leaves its place to the next; one that does not is like any other from then on.
+        state.finish(&running[0], hung(now - SLOW), true, now);
+        assert!(state.take(now).is_ok_and(|key| !running.contains(&key)));
+        state.finish(&running[1], looked(Finished::Settled), true, now);
+        assert!(state.take(now).is_ok());
+        state.schedule(running[1].clone(), now);
+        assert_eq!((state.take(now), state.take(now)), (Ok(running[1].clone()), Err(None)));
+    }
+
+    #[test]
+    fn trouble_lasts_from_the_first_look_that_failed_until_one_does_not() {
+        let (queue, now) = (Queue::default(), Instant::now());
+        queue.open();
+        let look = |finished, began| {
+            queue.lock().schedule(key("a"), now);
+            assert!(queue.lock().take(now + Duration::from_secs(600)).is_ok());
+            queue.finish(&key("a"), Looked { began, ..looked(finished) }, true);
+            queue.trouble_since(&key("a"))
+        };
+        assert_eq!(look(Finished::Settled, now), None);
+        assert_eq!(look(Finished::Failed, now), Some(now));
+        let later = now + Duration::from_millis(1);
+        assert_eq!(look(Finished::Failed, later), Some(now));
+        assert_eq!(look(Finished::Outdated, later), Some(now), "that says nothing of it");
+        assert_eq!(look(Finished::Settled, later), None);
+        assert_eq!(look(Finished::Failed, later), Some(later));
+    }
+
+    #[test]
     fn one_that_another_changes_back_waits_whatever_happens_to_it() {
         let (mut state, now) = (open(), Instant::now());
         let set_back = || {
             let mut written = Written::default();
             written.object(crate::controller::objects::ObjectKind::Deployment, "a", "the same");
-            Looked { finished: Finished::Settled, written }
+            Looked { finished: Finished::Settled, written, began: now }
         };
         let mut rounds = 0;
         loop {

@@ -29,6 +29,9 @@ const TAKEN: Duration = Duration::from_secs(30);
 const TOOLHIVES: Duration = Duration::from_secs(300);
 /// How soon to look again at an object that is being deleted.
 const GOING: Duration = Duration::from_secs(5);
+/// How long a resource cannot be carried out before it says so, where that may be the API server's trouble and over in a
+/// moment. Longer than an API server waits for its store, and not as long as it waits for a webhook.
+const PERSISTS: Duration = Duration::from_secs(9);
 
 /// What looking at resources takes.
 pub(super) struct Reconciler {
@@ -45,10 +48,12 @@ pub(super) struct Reconciler {
 }
 
 impl Reconciler {
-    /// Looks at a resource, once; says what follows.
-    pub(super) async fn look(&self, key: &CrKey) -> Looked {
+    /// Looks at a resource, once; says what follows. `trouble_since`: when the first look began that failed, if one did, and
+    /// none has succeeded since.
+    pub(super) async fn look(&self, key: &CrKey, trouble_since: Option<Instant>) -> Looked {
+        let began = Instant::now();
         let mut written = Written::default();
-        let finished = match self.reconcile(key, &mut written).await {
+        let finished = match self.reconcile(key, trouble_since.unwrap_or(began), &mut written).await {
             Ok(None) => Finished::Settled,
             Ok(Some(pause)) => Finished::Again(pause),
             Err(Failure::Throttled(pause)) => {
@@ -68,10 +73,15 @@ impl Reconciler {
             }
         };
         self.metrics.reconciled(key.kind, !matches!(finished, Finished::Failed | Finished::Outdated));
-        Looked { finished, written }
+        Looked { finished, written, began }
     }
 
-    async fn reconcile(&self, key: &CrKey, written: &mut Written) -> Result<Option<Duration>, Failure> {
+    async fn reconcile(
+        &self,
+        key: &CrKey,
+        trouble_since: Instant,
+        written: &mut Written,
+    ) -> Result<Option<Duration>, Failure> {
         let Some(text) = self.cluster.whole(key) else {
             self.sightings.forget(key);
             return Ok(None);
@@ -104,6 +114,7 @@ impl Reconciler {
         let failure = self.carry_out(key, &cr, &action, &mut snapshot, written).await;
         let refused = match &failure {
             Err(Failure::Refused { reason, .. }) => Some(reason.as_str()),
+            Err(Failure::Unavailable(reason)) if trouble_since.elapsed() >= PERSISTS => Some(reason.as_str()),
             Err(_) => return failure.map(|()| None),
             Ok(()) => None,
         };

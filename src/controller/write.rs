@@ -16,9 +16,12 @@ use super::owned::{self, Arriving, COUNT_KEEPER, FIELD_MANAGER, Live};
 use super::path::{collection, custom_resources};
 use crate::cluster::CrKey;
 
-/// The longest that one request takes. Webhooks may take 5 s of it; a lease is not taken from a leader before what it
-/// began is over (see `lease`).
-pub(super) const REQUEST: Duration = Duration::from_secs(8);
+/// The longest that one request takes that calls no webhook but Berth's own.
+const REQUEST: Duration = Duration::from_secs(8);
+/// The longest that a write of an object takes; a lease is not taken from a leader before what it began is over (see `lease`).
+/// Longer than a webhook has that is registered without a time-out of its own, 10 s: then it is the API server that gives
+/// up, and says on whom.
+pub(super) const WRITE: Duration = Duration::from_secs(12);
 /// Where the API server does not say how long it wants to be left alone.
 const THROTTLED: Duration = Duration::from_secs(1);
 
@@ -31,7 +34,7 @@ pub(super) enum Failure {
     Throttled(Duration),
     /// The API server refuses what was asked, and will until something changes; with the fields that it named.
     Refused { reason: String, fields: Vec<String> },
-    /// It cannot be reached, or cannot answer.
+    /// It cannot be reached, or cannot answer; or it is the object that it has no answer for.
     Unavailable(String),
     /// This replica leads no more.
     NotLeading,
@@ -46,12 +49,12 @@ impl From<Error> for Failure {
                 let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
                 Self::Throttled(if seconds == 0 { THROTTLED } else { Duration::from_secs(u64::from(seconds).min(60)) })
             }
-            // 500 is what comes of a quantity that is none, and of a webhook that does not answer: about this object, too.
-            400..=500 => {
+            400..=499 => {
                 let causes = status.details.iter().flat_map(|details| &details.causes);
                 let fields = causes.map(|cause| cause.field.clone()).filter(|field| !field.is_empty());
                 Self::Refused { reason: status.message.clone(), fields: fields.collect() }
             }
+            // A quantity that is none brings a 500, a webhook that does not answer, and a store that changes its leader.
             _ => Self::Unavailable(status.message.clone()),
         }
     }
@@ -59,9 +62,18 @@ impl From<Error> for Failure {
 
 /// Gives a request its time.
 pub(super) async fn bounded<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    match timeout(REQUEST, request).await {
+    within(REQUEST, "", request).await
+}
+
+/// The same for a write of an object.
+async fn bounded_write<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    within(WRITE, "; a webhook may keep the API server waiting", request).await
+}
+
+async fn within<T>(time: Duration, why: &str, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match timeout(time, request).await {
         Ok(answer) => answer,
-        Err(_) => Err(Error::Service(format!("no answer within {} s", REQUEST.as_secs()).into())),
+        Err(_) => Err(Error::Service(format!("no answer within {} s{why}", time.as_secs()).into())),
     }
 }
 
@@ -142,7 +154,7 @@ async fn send<P: Serialize + Debug>(
     patch: &Patch<P>,
 ) -> Result<Live, Failure> {
     let request = Request::new(collection(kind, namespace)).patch(name, params, patch);
-    let answer: Arriving = bounded(client.request(request.map_err(Error::BuildRequest)?)).await?;
+    let answer: Arriving = bounded_write(client.request(request.map_err(Error::BuildRequest)?)).await?;
     Ok(answer.live())
 }
 
@@ -163,7 +175,7 @@ pub(super) async fn delete(
         ..DeleteParams::default()
     };
     let request = Request::new(collection(kind, namespace)).delete(name, &params).map_err(Error::BuildRequest)?;
-    match bounded(client.request::<Value>(request)).await {
+    match bounded_write(client.request::<Value>(request)).await {
         Ok(_) => Ok(()),
         Err(Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error.into()),
@@ -203,5 +215,5 @@ pub(super) async fn status(client: &Client, key: &CrKey, cr: &Value, status: &Va
         &params,
         &Patch::Apply(&json),
     );
-    Ok(bounded(client.request(request.map_err(Error::BuildRequest)?)).await?)
+    Ok(bounded_write(client.request(request.map_err(Error::BuildRequest)?)).await?)
 }

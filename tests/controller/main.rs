@@ -22,6 +22,7 @@ mod objects;
 mod outage;
 mod replicas;
 mod switched;
+mod trouble;
 mod unchecked;
 mod world;
 
@@ -50,6 +51,7 @@ const SUBJECTS: &[Subject] = &[
     outage::trials,
     replicas::trials,
     switched::trials,
+    trouble::trials,
     unchecked::trials,
 ];
 
