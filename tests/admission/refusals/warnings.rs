@@ -106,7 +106,7 @@ fn count_put_back(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         kubectl.run(&["scale", what, "--replicas=5"])?.ok()?;
         let line = "spec.replicas 1 was put back to the live 5: scale with kubectl scale, or change the annotation \
                     berth.dev/replicas (now 3)";
-        assert_passed(&kubectl.run_with_stdin(&["replace", "-f", "-"], &object.to_string())?, &[line]);
+        assert_passed(&ns.kubectl_with(&["replace"], &object)?, &[line]);
         assert_eq!(ns.stored(what)?["spec"]["replicas"], 5);
     }
     Ok(())

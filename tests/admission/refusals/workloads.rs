@@ -38,7 +38,7 @@ fn in_memory(_: &Context, ns: &Namespace) -> Result<(), Failed> {
         apply(kubectl, &one)?.ok()?;
         let before = content(ns, what)?;
         assert_refused(&apply(kubectl, &three)?, &refused);
-        assert_refused(&kubectl.run_with_stdin(&["replace", "-f", "-"], &three.to_string())?, &refused);
+        assert_refused(&ns.kubectl_with(&["replace"], &three)?, &refused);
         let server_side = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
         assert_refused(&kubectl.run_with_stdin(&server_side, &three.to_string())?, &refused);
         for patch in [
@@ -287,7 +287,7 @@ fn older_writer(_: &Context, ns: &Namespace) -> Result<(), Failed> {
                       toolhive.stacklok.dev/mcpserver-generation 1 and the live object has 2: it was made from an older \
                       state of MCPServer \"foo\", and the newer one stays; read the MCPServer again and build the template \
                       from that [berth:StaleGeneration]";
-        let replaced = kubectl.run_with_stdin(&["replace", "-f", "-"], &written("1", "older")?.to_string())?;
+        let replaced = ns.kubectl_with(&["replace"], &written("1", "older")?)?;
         let stderr = format!("Error from server (Forbidden): error when replacing \"STDIN\": {denied}");
         assert_refused(&replaced, &stderr);
         let patch = json!([
