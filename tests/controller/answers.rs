@@ -147,7 +147,7 @@ fn throttled(alone: &mut Alone) -> Result<(), Failed> {
             ns.wait(&part, "is there", |_| true)?;
         }
     }
-    assert!(free.elapsed() < Duration::from_secs(30), "it took {:?}", free.elapsed());
+    assert!(free.elapsed() < Duration::from_secs(60), "it took {:?}", free.elapsed());
     ns.settled("foo")?;
     assert_eq!(berth.process().exit_status()?, None);
     Ok(())
@@ -236,7 +236,7 @@ fn contended(alone: &mut Alone) -> Result<(), Failed> {
         })?;
         let rest = Instant::now();
         wait_for_image(ns, "foo")?;
-        assert!(rest.elapsed() < Duration::from_secs(5), "it took {:?} in round {round}", rest.elapsed());
+        assert!(rest.elapsed() < Duration::from_secs(10), "it took {:?} in round {round}", rest.elapsed());
         written += writes.into_inner();
     }
     ns.settled("foo")?;

@@ -63,6 +63,13 @@ impl Client {
         self.patch(namespace, what, manager, "", &Patch::Merge(patch))
     }
 
+    /// A server-side apply by a field manager.
+    pub(crate) fn apply(&self, namespace: &str, manager: &str, manifest: &Value) -> Result<Value> {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let what = format!("{}/{}", word(&manifest["kind"]), word(&manifest["metadata"]["name"]));
+        self.patch(namespace, &what, manager, "", &Patch::Apply(manifest))
+    }
+
     /// A patch that finds containers by their names.
     pub(crate) fn strategic_merge(&self, namespace: &str, what: &str, patch: &Value) -> Result<Value> {
         self.patch(namespace, what, "test", "", &Patch::Strategic(patch))

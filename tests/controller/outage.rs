@@ -14,8 +14,8 @@ use crate::world::{Namespace, World};
 
 /// Longer than the Lease, which is lost and won again.
 const OUTAGE: Duration = Duration::from_secs(25);
-/// How soon after it everything is as always: the longest pause between two attempts, and the work itself.
-const RECOVERED: Duration = Duration::from_secs(20);
+/// How soon after it everything is as always: the longest pause between two attempts, and the work itself on a busy machine.
+const RECOVERED: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![

@@ -163,9 +163,14 @@ impl Namespace {
 
     /// Waits until nothing has been written for two resyncs.
     pub(crate) fn settled_anyhow(&self) -> Result<()> {
+        self.unwritten_for(Duration::from_millis(2500))
+    }
+
+    /// Waits until nothing has been written for a while.
+    pub(crate) fn unwritten_for(&self, time: Duration) -> Result<()> {
         wait_for("nothing being written", BOUND, || {
             let audit = self.audit();
-            std::thread::sleep(Duration::from_millis(2500));
+            std::thread::sleep(time);
             Ok(audit.writes_in(&self.name).is_empty().then_some(()))
         })
     }
