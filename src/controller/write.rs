@@ -25,6 +25,10 @@ pub(super) const WRITE: Duration = Duration::from_secs(12);
 /// Where the API server does not say how long it wants to be left alone.
 const THROTTLED: Duration = Duration::from_secs(1);
 
+/// How the API server begins when an apply has a field that the definition does not have, or of another type: with a 500, but
+/// it will say so until something changes (kubernetes/kubernetes#139253).
+const NOT_OF_SCHEMA: &str = "failed to create typed patch object";
+
 /// Why something was not done.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -49,7 +53,7 @@ impl From<Error> for Failure {
                 let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
                 Self::Throttled(if seconds == 0 { THROTTLED } else { Duration::from_secs(u64::from(seconds).min(60)) })
             }
-            400..=499 => {
+            code if (400..500).contains(&code) || status.message.starts_with(NOT_OF_SCHEMA) => {
                 let causes = status.details.iter().flat_map(|details| &details.causes);
                 let fields = causes.map(|cause| cause.field.clone()).filter(|field| !field.is_empty());
                 Self::Refused { reason: status.message.clone(), fields: fields.collect() }

@@ -49,10 +49,14 @@ fn momentary(ns: &Namespace) -> Result<(), Failed> {
     let troubled = webhook(ns, address, ("apps", "deployments")).to_string();
     ns.build(&mcp_server("foo", json!({"sessionStorage": redis()})))?;
     let refused = format!("patch deployments {}/foo 500", ns.name);
+    let told = || -> Result<usize, Failed> {
+        let events = ns.client.list(&ns.name, "Event")?;
+        Ok(events.iter().filter(|event| event["reason"] == "ApplyFailed").count())
+    };
     let mut seen = false;
     // A machine may be so slow that the moment is none.
     for round in 1..=5 {
-        let (audit, began) = (ns.audit(), Instant::now());
+        let (audit, before, began) = (ns.audit(), told()?, Instant::now());
         ns.kubectl.apply_yaml(&troubled)?.ok()?;
         // It takes a moment until it is asked.
         thread::sleep(Duration::from_secs(1));
@@ -63,10 +67,8 @@ fn momentary(ns: &Namespace) -> Result<(), Failed> {
         wait_for_image(ns, "foo")?;
         ns.settled("foo")?;
         let attempts = audit.writes_in(&ns.name).iter().filter(|write| **write == refused).count();
-        let events = ns.client.list(&ns.name, "Event")?;
-        let told = events.iter().filter(|event| event["reason"] == "ApplyFailed").count();
         if attempts > 1 && took < Duration::from_secs(6) {
-            assert_eq!(told, 0, "{attempts} attempts in {took:?}: {events:?}");
+            assert_eq!(told()?, before, "{attempts} attempts in {took:?}");
             seen = true;
             break;
         }
@@ -147,11 +149,13 @@ fn hanging(alone: &mut Alone) -> Result<(), Failed> {
         ns.create(&mcp_server(&name(number), json!({"sessionStorage": redis()})))?;
     }
     for number in 0..MANY {
-        let cr = ns.wait(&format!("MCPServer/{}", name(number)), "says what is wrong", |cr| {
-            condition(cr, "Ready")["reason"] == "ApplyFailed"
+        ns.wait(&format!("MCPServer/{}", name(number)), "says what is wrong", |cr| {
+            let ready = condition(cr, "Ready");
+            let message = ready["message"].to_string();
+            ready["reason"] == "ApplyFailed"
+                && message.contains("failed calling webhook")
+                && message.contains("troubled.example.com")
         })?;
-        let message = condition(&cr, "Ready")["message"].to_string();
-        assert!(message.contains("failed calling webhook") && message.contains("troubled.example.com"), "{message}");
     }
     // From now on they have a share of what is looked at at the same time; all others have the rest.
     wait_for("the first attempts being over", BOUND, || {
@@ -162,7 +166,8 @@ fn hanging(alone: &mut Alone) -> Result<(), Failed> {
     wait_for("more attempts", BOUND, || Ok((silent.most.load(Ordering::Relaxed) > 0).then_some(())))?;
     thread::sleep(Duration::from_secs(15));
     let most = silent.most.load(Ordering::Relaxed);
-    assert!(most <= 2, "{most} at the same time");
+    // Two, and two that the API server has given up and not closed yet; all workers are more.
+    assert!(most <= 4, "{most} at the same time");
 
     take_back(ns)?;
     for number in 0..MANY {
