@@ -1,14 +1,14 @@
 //! What is known of a client's connection outside the task that serves it.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::metrics::Event;
@@ -44,8 +44,10 @@ pub(crate) struct ConnectionState {
     http2: AtomicBool,
     /// What comes next is waited for, so that the client's leaving is felt.
     listens: AtomicBool,
-    /// Nothing is waited for, and a request is under way: whether the client has left is to be looked at.
+    /// Nothing is waited for, and a request is under way: whether the client has left is to be looked at, once.
     watched: AtomicBool,
+    /// A stream of events answers the request under way: it may be quiet for ever.
+    streams: AtomicBool,
     /// It changed its protocol: what the end of the client's bytes means is for the two sides to say.
     tunnel: AtomicBool,
     /// Since when it has been doing that, in the worker's milliseconds.
@@ -76,11 +78,11 @@ impl ConnectionState {
         self.wake();
     }
 
-    /// Has the client watched if a request is under way and nobody reads: a byte too many, which stays unread until the
-    /// response is complete, would hide that the client leaves.
+    /// Has the client looked at, again and again, if a request is under way and nobody reads: a byte too many, which stays
+    /// unread until the response is complete, would hide that the client leaves.
     pub(crate) fn watch(&self) {
         let reads = self.listens.load(Relaxed) || self.tunnel.load(Relaxed);
-        if self.active.load(Relaxed) > 0 && !reads && !self.watched.load(Relaxed) {
+        if self.active.load(Relaxed) > 0 && !reads {
             self.watched.store(true, Relaxed);
             self.wake();
         }
@@ -108,6 +110,11 @@ impl ConnectionState {
         self.watched.store(false, Relaxed);
     }
 
+    /// Says that a stream of events answers the request under way.
+    pub(crate) fn is_stream(&self) {
+        self.streams.store(true, Relaxed);
+    }
+
     /// A request begins.
     pub(crate) fn begin(&self) {
         self.in_head.store(false, Relaxed);
@@ -117,6 +124,7 @@ impl ConnectionState {
     /// A request ended.
     pub(crate) fn end(&self, now: u32) {
         self.active.store(self.active.load(Relaxed).saturating_sub(1), Relaxed);
+        self.streams.store(false, Relaxed);
         self.since.store(now, Relaxed);
     }
 
@@ -202,10 +210,17 @@ impl ClientIo {
         Self { stream, state, clock, replay, keep, shut: false }
     }
 
-    /// Whether the client has left; when it does, the task is woken.
+    /// Whether the client has left. Whoever ends their bytes after several requests still waits for all responses, so
+    /// that alone says it of a stream only, behind which nobody waits for another one. What is unread hides nothing here.
     fn has_left(&self, cx: &mut Context<'_>) -> bool {
-        let mut byte = [0];
-        !matches!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)), Poll::Pending | Poll::Ready(Ok(1..)))
+        // Never waited for: the next look comes anyway.
+        match pin!(self.stream.ready(Interest::READABLE | Interest::WRITABLE)).poll(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(ready)) => {
+                ready.is_write_closed() || (ready.is_read_closed() && self.state.streams.load(Relaxed))
+            }
+            Poll::Ready(Err(_)) => true,
+        }
     }
 
     /// Takes note of what came.
@@ -262,7 +277,7 @@ impl AsyncWrite for ClientIo {
 
     /// Comes with every look at a connection, whether or not there is anything to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.state.watched.load(Relaxed) && self.has_left(cx) {
+        if self.state.watched.swap(false, Relaxed) && self.has_left(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -292,8 +307,6 @@ impl AsyncWrite for ClientIo {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -307,32 +320,55 @@ mod tests {
         (ClientIo::new(stream, Arc::new(ConnectionState::new(0)), Arc::default(), Vec::new(), 1024), client)
     }
 
+    /// Looks at the client until it has left, or so many times.
+    async fn leaves(io: &mut ClientIo, looks: u32) -> bool {
+        for _ in 0..looks {
+            io.state.watch();
+            if io.flush().await.is_err() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
+    }
+
     #[tokio::test]
     async fn a_client_is_watched_while_a_request_is_under_way_and_nobody_reads() {
         let (mut io, mut client) = pair().await;
         let state = Arc::clone(&io.state);
-        client.write_all(b"x").await.unwrap();
+        client.write_all(b"xyz").await.unwrap();
         io.read_u8().await.unwrap();
         state.watch();
         assert!(!state.watched.load(Relaxed), "no request is under way");
         state.begin();
-        state.watch();
-        assert!(state.watched.load(Relaxed));
-        io.flush().await.unwrap();
+        assert!(!leaves(&mut io, 3).await);
         client.shutdown().await.unwrap();
-        let left = poll_fn(|cx| match Pin::new(&mut io).poll_flush(cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(()),
-            _ => Poll::Pending,
-        });
-        tokio::time::timeout(Duration::from_secs(10), left).await.expect("it was never felt");
+        assert!(!leaves(&mut io, 30).await, "it may wait for several responses");
+        state.is_stream();
+        assert!(leaves(&mut io, 1_000).await, "it was never felt");
         // As it is with a tunnel, whose client may have said all and be there nevertheless.
         state.is_tunnel();
-        state.watch();
-        io.flush().await.unwrap();
-        assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
+        assert!(!leaves(&mut io, 30).await);
         state.tunnel.store(false, Relaxed);
+        assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 2);
+        assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
         state.watch();
         assert!(!state.watched.load(Relaxed), "who reads to the end feels it there");
+        state.end(0);
+        state.begin();
+        assert!(!state.streams.load(Relaxed), "that was the last response");
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_felt_whatever_is_unread_and_awaited() {
+        let (mut io, mut client) = pair().await;
+        client.write_all(b"xyz").await.unwrap();
+        io.read_u8().await.unwrap();
+        io.state.begin();
+        assert!(!leaves(&mut io, 3).await);
+        client.set_zero_linger().unwrap();
+        drop(client);
+        assert!(leaves(&mut io, 1_000).await, "it was never felt");
     }
 
     #[test]

@@ -333,6 +333,11 @@ impl Tracked {
         &self.worker
     }
 
+    /// A stream of events is the response.
+    pub(crate) fn is_stream(&self) {
+        self.client.is_stream();
+    }
+
     /// Counts what the client's connection becomes when it changes its protocol.
     pub(crate) fn enter_tunnel(&self) -> Entered {
         self.worker.shared.connections.fetch_add(1, Relaxed);

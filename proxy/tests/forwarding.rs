@@ -262,8 +262,34 @@ async fn a_client_that_leaves_after_a_byte_too_many_is_felt_too() {
         pod.send(&session, "data: still here\n\n");
         assert_eq!(client.chunk().await.unwrap().as_deref(), Some("data: still here\n\n"));
         assert_eq!(pod.state.left.load(Relaxed), left);
+        // The first byte is in the proxy; this one nobody reads.
+        client.write("x").await;
         drop(client);
         until("the server feels it", || pod.state.left.load(Relaxed) == left + 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_ends_its_bytes_after_two_requests_gets_both_responses() {
+    let address = raw_server(|mut stream| async move {
+        loop {
+            if read_head(&mut stream).await.is_empty() {
+                return;
+            }
+            // Longer than the proxy takes between two looks at its clients.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        }
+    })
+    .await;
+    let proxy = Replica::default().start(&[format!("http://{address}")]).await;
+    let mut client = Client::connect(proxy.address).await;
+    let request = "GET /x HTTP/1.1\r\nHost: example.test\r\n\r\n";
+    client.write(&format!("{request}{request}\r\n")).await;
+    client.stream.shutdown().await.unwrap();
+    for _ in 0..2 {
+        let reply = client.reply().await.unwrap();
+        assert_eq!((reply.status, reply.body.as_str()), (200, "ok"));
     }
 }
 

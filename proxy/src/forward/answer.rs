@@ -206,6 +206,7 @@ impl Call {
         let (mut head, incoming) = response.into_parts();
         forward_response(&mut head.headers, false);
         let events = if is_event_stream(&head.headers) && !incoming.is_end_stream() {
+            self.tracked.is_stream();
             let makes_session = self.kind == Kind::Get && self.session.is_none() && !self.sessionless;
             let origin = makes_session.then(|| Origin { pod, path: self.path() });
             Some(EventStream::new(self.worker(), origin, self.kind == Kind::Get))
