@@ -135,6 +135,12 @@ fn number(redis: &Redis, command: &str) -> u64 {
     reply.trim_start_matches(':').trim_end().parse().unwrap_or_else(|_| panic!("no number: {reply:?}"))
 }
 
+/// Whether a script, as a pin is, has come and waits for the end of a pause.
+fn pauses_script(redis: &Redis) -> bool {
+    let clients = redis.command("CLIENT LIST").unwrap();
+    clients.lines().any(|client| client.contains(" flags=b ") && client.contains(" cmd=eval"))
+}
+
 const KEYS: &str = "berth:session:team/web/{team/web}";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,8 +152,7 @@ async fn a_client_that_leaves_while_its_session_is_pinned_leaves_none() {
     let mut client = Client::connect(one.address).await;
     client.ask("POST", "/mcp", &[("Authorization", "Bearer t")], INITIALIZE).await;
     until("a session", || living() == 1).await;
-    // Time for the pin to be sent; without it there is nothing to see here.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("a pin under way", || pauses_script(&redis)).await;
     drop(client);
     until("the server is told", || living() == 0).await;
     let deletion = pods.iter().flat_map(Pod::seen).find(|seen| seen.method == Method::DELETE).unwrap();
@@ -166,8 +171,7 @@ async fn a_stream_that_ends_while_its_session_is_pinned_leaves_none() {
     let mut stream = Client::connect(one.address).await;
     stream.ask("GET", "/sse", &[], "").await;
     stream.head().await.unwrap();
-    // Time for the pin to be sent; without it there is nothing to see here.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("a pin under way", || pauses_script(&redis)).await;
     drop(stream);
     until("the server feels that its client left", || left() == 1).await;
     redis.command("CLIENT UNPAUSE").unwrap();
