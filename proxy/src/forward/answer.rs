@@ -150,7 +150,7 @@ impl Call {
         if self.session.is_some_and(|(_, named)| named == key) {
             return Ok(());
         }
-        Box::pin(self.pin(&key, pod)).await
+        Box::pin(self.pin(&key, pod)).await.map_err(|not_pinned| not_pinned.answer)
     }
 
     async fn unpin_ended(&self, source: Source, key: &SessionKey, pin: Pin, status: StatusCode) {
@@ -164,19 +164,20 @@ impl Call {
     }
 
     /// Stores that a session lives on a pod, which is known to have it.
-    pub(super) async fn pin(&self, key: &SessionKey, pod: PodId) -> Result<(), Answer> {
+    pub(super) async fn pin(&self, key: &SessionKey, pod: PodId) -> Result<(), NotPinned> {
         let shared = &self.worker().shared;
         let mut mode = PinMode::First;
         loop {
             match shared.sessions.pin(key, pod, self.path(), mode).await {
                 PinOutcome::Pinned => return Ok(()),
-                PinOutcome::Unavailable => return Err(Answer::NotStored),
-                PinOutcome::Full => return Err(Answer::TooManySessions),
+                PinOutcome::Unavailable => return Err(NotPinned { answer: Answer::NotStored, may_arrive: true }),
+                PinOutcome::NotSent => return Err(Answer::NotStored.into()),
+                PinOutcome::Full => return Err(Answer::TooManySessions.into()),
                 PinOutcome::AlreadyPinned(other) => {
                     let standing = shared.pods.standing(other, std::time::Instant::now()).await;
                     if standing != Standing::Gone || mode != PinMode::First {
                         tracing::warn!(session = %key, %pod, holder = %other, "a pod gave out a session of another pod");
-                        return Err(self.conflict());
+                        return Err(self.conflict().into());
                     }
                     mode = PinMode::Replace(other);
                 }
@@ -251,6 +252,19 @@ impl Call {
 
     pub(super) fn shared(&self) -> &Arc<crate::worker::Shared> {
         &self.worker().shared
+    }
+}
+
+/// A session that was not pinned.
+pub(super) struct NotPinned {
+    pub(super) answer: Answer,
+    /// The store may get the pin all the same.
+    pub(super) may_arrive: bool,
+}
+
+impl From<Answer> for NotPinned {
+    fn from(answer: Answer) -> Self {
+        Self { answer, may_arrive: false }
     }
 }
 

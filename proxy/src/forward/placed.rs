@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use http::{Request, Response, request};
 
-use super::answer::Call;
+use super::answer::{Call, NotPinned};
 use super::answer_to;
 use super::body::ResponseBody;
 use super::orphan::{OrphanHead, Unrevealed};
@@ -47,11 +47,10 @@ impl Call {
         let end = end.map(|(head, session)| (head, target, session));
         let worker = Rc::clone(self.worker());
         let mut session = Unrevealed { worker, key, pod, may_be_pinned: is_new, end };
-        if let Err(answer) = self.pin(&key, pod).await {
-            match answer {
-                Answer::SessionConflict => session.settle(),
-                Answer::TooManySessions => session.may_be_pinned = false,
-                _ => {}
+        if let Err(NotPinned { answer, may_arrive }) = self.pin(&key, pod).await {
+            session.may_be_pinned &= may_arrive;
+            if answer == Answer::SessionConflict {
+                session.settle();
             }
             return self.answer(answer, None).await;
         }
@@ -98,7 +97,7 @@ impl Call {
             let (pod, mine) = match self.shared().sessions.pin(&key, pod, self.path(), mode).await {
                 PinOutcome::Pinned => (pod, true),
                 PinOutcome::AlreadyPinned(winner) => (winner, false),
-                PinOutcome::Unavailable => break Answer::NotStored,
+                PinOutcome::Unavailable | PinOutcome::NotSent => break Answer::NotStored,
                 PinOutcome::Full => break Answer::TooManySessions,
             };
             if mine && !self.accepts(pod).await && tried.len() < u16::MAX.into() {

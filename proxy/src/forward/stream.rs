@@ -183,7 +183,9 @@ impl Drop for EndsWithStream {
             return;
         }
         let (sessions, key, pod) = (std::sync::Arc::clone(&self.worker.shared.sessions), self.key, self.pod);
-        let unpin = async move { sessions.unpin(&key, pod, UnpinReason::StreamEnded).await };
+        // The client hears of it when it is pinned.
+        let reason = if self.in_use.is_some() { UnpinReason::StreamEnded } else { UnpinReason::Orphaned };
+        let unpin = async move { sessions.unpin(&key, pod, reason).await };
         self.worker.shared.background.spawn(unpin);
     }
 }

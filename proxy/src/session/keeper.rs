@@ -196,10 +196,10 @@ impl Shared {
     }
 
     async fn work(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
-        for (key, pod) in self.gone.untold(TELL_BATCH) {
+        for (key, pod, known) in self.gone.untold(TELL_BATCH) {
             // It may have been pinned to the same pod again meanwhile.
             if self.gone.is_untold(&key, pod) {
-                self.store.unpin(&key, pod).await?;
+                self.store.unpin(&key, pod, known).await?;
                 self.gone.ended(&key, true);
             }
         }

@@ -42,6 +42,8 @@ pub enum PinOutcome {
     AlreadyPinned(PodId),
     /// The store did not confirm in time. The pin may still arrive there; it expires like any other.
     Unavailable,
+    /// There is no connection to the store: nothing was sent.
+    NotSent,
     /// `--max-sessions` live sessions are kept in memory.
     Full,
 }

@@ -234,9 +234,9 @@ impl Sessions {
             Kept::Memory { store, .. } => store.unpin_now(key, pod),
             Kept::Shared(shared) => {
                 // Noted before the store is asked, in case this is dropped meanwhile.
-                shared.gone.telling(*key, pod);
+                shared.gone.telling(*key, pod, reason.into());
                 shared.cache.forget_on(key, pod);
-                let told = shared.store.unpin(key, pod).await.is_ok();
+                let told = shared.store.unpin(key, pod, reason.into()).await.is_ok();
                 shared.gone.ended(key, told);
                 // A look-up that was under way may have brought it back.
                 shared.cache.forget_on(key, pod);

@@ -44,7 +44,7 @@ fn outage(mut redis: Redis, stop: impl FnOnce(&mut Redis), restore: impl FnOnce(
     }
     wait("a replica that knows of it", || a.sessions.readiness() == Readiness::Degraded);
     let asked = Instant::now();
-    assert_eq!(a.pin("three", 0), PinOutcome::Unavailable);
+    assert_eq!(a.pin("three", 0), PinOutcome::NotSent);
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     a.wait(a.sessions.unpin(&a.key("two"), PodId(1), UnpinReason::Deleted));
     assert!(a.sessions.find_cached(&a.key("two")).is_none());
@@ -101,7 +101,7 @@ fn a_deletion_is_told_although_a_new_pin_failed_meanwhile() {
     redis.hang().unwrap();
     wait("an outage", || a.sessions.readiness() == Readiness::Degraded);
     a.wait(a.sessions.unpin(&a.key("one"), PodId(0), UnpinReason::PodGone));
-    assert_eq!(a.pin("one", 1), PinOutcome::Unavailable);
+    assert_eq!(a.pin("one", 1), PinOutcome::NotSent);
     redis.wake().unwrap();
     wait("the deletion", || b.settled("one") == Found::Unknown);
 }

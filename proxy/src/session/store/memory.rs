@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{SessionStore, Unavailable};
+use super::{Known, SessionStore, Unavailable};
 use crate::pods::PodId;
 use crate::session::clock::{Clock, Tick, ticks};
 use crate::session::id::SessionKey;
@@ -133,7 +133,7 @@ impl SessionStore for MemoryStore {
         Ok(self.pin_now(key, pin, mode))
     }
 
-    async fn unpin(&self, key: &SessionKey, pod: PodId) -> Result<(), Unavailable> {
+    async fn unpin(&self, key: &SessionKey, pod: PodId, _known: Known) -> Result<(), Unavailable> {
         self.unpin_now(key, pod);
         Ok(())
     }

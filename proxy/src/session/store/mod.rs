@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::id::SessionKey;
-use super::pin::{Counts, Pin, PinMode, PinOutcome};
+use super::pin::{Counts, Pin, PinMode, PinOutcome, UnpinReason};
 use crate::pods::PodId;
 
 pub(super) mod memory;
@@ -14,6 +14,20 @@ pub(super) mod redis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session store is unavailable")]
 pub(super) struct Unavailable;
+
+/// Who may have heard of a session that is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    ToClients,
+    /// No client, and so no other replica either: where there is no pin, there is nothing to tell anybody.
+    ToNobody,
+}
+
+impl From<UnpinReason> for Known {
+    fn from(reason: UnpinReason) -> Self {
+        if reason == UnpinReason::Orphaned { Self::ToNobody } else { Self::ToClients }
+    }
+}
 
 /// Keeps pins. Every answer comes within a deadline.
 pub(super) trait SessionStore {
@@ -29,7 +43,8 @@ pub(super) trait SessionStore {
     ) -> impl Future<Output = Result<PinOutcome, Unavailable>> + Send;
 
     /// Removes a pin, if it is to this pod.
-    fn unpin(&self, key: &SessionKey, pod: PodId) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn unpin(&self, key: &SessionKey, pod: PodId, known: Known)
+    -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// Sessions of each pod, as known here.
     fn counts(&self) -> Arc<Counts>;

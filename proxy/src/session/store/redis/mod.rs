@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind};
 use tokio::sync::{Notify, watch};
 
-use super::{SessionStore, Unavailable};
+use super::{Known, SessionStore, Unavailable};
 use crate::pods::{Naming, PodId};
 use crate::session::clock::{millis, unix_millis};
 use crate::session::id::{Identity, SessionKey};
@@ -342,7 +342,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn pin(&self, key: &SessionKey, pin: Pin, mode: PinMode) -> Result<PinOutcome, Unavailable> {
-        let link = self.link()?;
+        let Ok(link) = self.link() else { return Ok(PinOutcome::NotSent) };
         let mut replaces = Vec::new();
         // Once more when the record in the way is of the pod to replace, or unreadable; it may change meanwhile.
         for _ in 0..3 {
@@ -360,13 +360,14 @@ impl SessionStore for RedisStore {
         Err(Unavailable)
     }
 
-    async fn unpin(&self, key: &SessionKey, pod: PodId) -> Result<(), Unavailable> {
+    async fn unpin(&self, key: &SessionKey, pod: PodId, known: Known) -> Result<(), Unavailable> {
         let link = self.link()?;
         let Some(label) = self.naming.label(pod) else { return Ok(()) };
         self.renewed.forget(key);
         let mut call = scripts::UNPIN.prepare_invoke();
         call.key(&self.keys.pins).key(&self.keys.state).key(&self.keys.gone);
         call.arg(key.to_hex()).arg(label).arg(&self.keys.pod_prefix).arg(TOMBSTONES);
+        call.arg(if known == Known::ToNobody { "unknown" } else { "" });
         let mut connection = link.pair.write.clone();
         let invoke = async { call.invoke_async::<i64>(&mut connection).await };
         self.within(&link, WRITE, invoke).await.map(|_| ())

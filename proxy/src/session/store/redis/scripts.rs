@@ -61,20 +61,21 @@ return reply",
     )
 });
 
-/// Removes a pin, if it is to this pod, and leaves a tombstone, whether there was one or not.
+/// Removes a pin, if it is to this pod, and leaves a tombstone: whether there was one or not, unless nobody knows of it.
 ///
-/// KEYS pins, state, gone. ARGV key, pod, prefix of the pods' sets, how many tombstones to keep.
+/// KEYS pins, state, gone. ARGV key, pod, prefix of the pods' sets, how many tombstones to keep, and `unknown` where only
+/// a pin that was there has to be told of. A tombstone keeps no later pin out, so none is needed for one under way.
 pub(super) static UNPIN: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
-local key, pod, prefix, keep = unpack(ARGV)
+local key, pod, prefix, keep, known = unpack(ARGV)
 local old = redis.call('HGET', KEYS[1], key)
 if old then
   local old_pod = pod_of(old)
   if old_pod and old_pod ~= pod then return 0 end
   redis.call('HDEL', KEYS[1], key)
 end
-redis.call('ZREM', prefix .. pod, key)
+if redis.call('ZREM', prefix .. pod, key) == 0 and not old and known == 'unknown' then return 0 end
 local number = redis.call('HINCRBY', KEYS[2], 'gone', 1)
 redis.call('ZREM', KEYS[3], key .. '+')
 redis.call('ZADD', KEYS[3], number, key)

@@ -314,8 +314,8 @@ mod tests {
     use crate::pods::{Naming, StatefulSetNaming};
     use crate::session::id::{Identity, PathTag};
     use crate::session::pin::PinMode;
-    use crate::session::store::SessionStore;
     use crate::session::store::redis::RedisTarget;
+    use crate::session::store::{Known, SessionStore};
 
     async fn store(redis: &Redis) -> RedisStore {
         let endpoints = Address::parse(&redis.address()).and_then(|address| address.endpoints()).unwrap();
@@ -338,7 +338,7 @@ mod tests {
         let store = store(&redis).await;
         let [gone, moved, lost, same] = [1, 2, 3, 4].map(|number| SessionKey([number; 16]));
         store.pin(&gone, pin(0), PinMode::First).await.unwrap();
-        store.unpin(&gone, PodId(0)).await.unwrap();
+        store.unpin(&gone, PodId(0), Known::ToClients).await.unwrap();
         store.pin(&moved, pin(1), PinMode::First).await.unwrap();
         store.pin(&same, pin(0), PinMode::First).await.unwrap();
         let remembered = [gone, moved, lost, same].map(|key| (key, pin(0), Duration::ZERO));
@@ -409,7 +409,7 @@ mod tests {
         let store = store(&redis).await;
         assert_eq!(store.poll().await, Ok(Poll::Deleted(Deletions::default())));
         let key = SessionKey([1; 16]);
-        store.unpin(&key, PodId(0)).await.unwrap();
+        store.unpin(&key, PodId(0), Known::ToClients).await.unwrap();
         let deletions = Deletions { deleted: vec![key], renewed: Vec::new() };
         assert_eq!(store.poll().await, Ok(Poll::Deleted(deletions)));
         let (gone, state) = (&store.keys.gone, &store.keys.state);
@@ -421,6 +421,21 @@ mod tests {
             ))
             .unwrap();
         assert_eq!(store.poll().await, Ok(Poll::DeletedTooMany));
+    }
+
+    /// Many of these must not push out those that others need.
+    #[tokio::test]
+    async fn a_deletion_that_concerns_nobody_leaves_no_tombstone() {
+        let redis = Redis::start().unwrap();
+        let store = store(&redis).await;
+        let [nobody, pinned] = [1, 2].map(|number| SessionKey([number; 16]));
+        store.pin(&pinned, pin(0), PinMode::First).await.unwrap();
+        for key in [nobody, pinned] {
+            store.unpin(&key, PodId(0), Known::ToNobody).await.unwrap();
+        }
+        assert_eq!(store.lookup(&pinned).await.ok().flatten(), None);
+        let deletions = Deletions { deleted: vec![pinned], renewed: Vec::new() };
+        assert_eq!(store.poll().await, Ok(Poll::Deleted(deletions)));
     }
 
     #[tokio::test]
