@@ -102,7 +102,7 @@ impl Shared {
         let mut told = HashSet::new();
         loop {
             let began = Instant::now();
-            let mut worked = Ok(());
+            let worked;
             if self.store.is_connected() {
                 match self.store.poll().await {
                     Ok(poll) => {
@@ -112,7 +112,7 @@ impl Shared {
                     }
                     // Where the connection is lost, that is said when it cannot be made anew.
                     Err(_) if !self.store.is_connected() => continue,
-                    Err(_) => {}
+                    Err(Unavailable) => worked = Err(Unavailable),
                 }
             } else {
                 match self.store.connect().await {

@@ -37,6 +37,34 @@ fn a_redis_that_restarts_empty() {
     assert_eq!(counts(&Replica::on(&redis)), [100, 100, 100]);
 }
 
+/// It is asked no more often while it answers everything with an error, and gets all when it is mended.
+#[test]
+fn a_redis_that_objects_to_what_is_written_back() {
+    let redis = Redis::start().unwrap();
+    let a = Replica::on(&redis);
+    assert_eq!(a.pin("one", 0), PinOutcome::Pinned);
+    let [pins, state] = ["pins", "state"].map(|what| format!("berth:session:team/web/{{team/web}}:{what}"));
+    let count = |what: &str| {
+        let statistics = redis.command("INFO commandstats").unwrap();
+        let calls = statistics.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{what}:calls=")));
+        calls.and_then(|calls| calls.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    // Of another type than the scripts and the look at the state expect.
+    redis.command(&format!("EVAL \"redis.call('FLUSHALL') return redis.call('SET', '{pins}', 'x')\" 0")).unwrap();
+    wait("an attempt to write back", || redis.command(&format!("EXISTS {state}")).unwrap().starts_with(":1"));
+    let failed = a.sessions.statistics().store_errors;
+    wait("an objection", || a.sessions.statistics().store_errors > failed);
+    redis
+        .command(&format!("EVAL \"redis.call('DEL', '{state}') return redis.call('SET', '{state}', 'x')\" 0"))
+        .unwrap();
+    let (start, before) = (Instant::now(), count("hmget"));
+    std::thread::sleep(Duration::from_secs(3));
+    let looks = (count("hmget") - before) as f64 / start.elapsed().as_secs_f64();
+    assert!(looks < 30.0, "{looks} looks a second");
+    redis.command(&format!("DEL {pins} {state}")).unwrap();
+    wait("the pin", || Replica::on(&redis).settled("one") == on_pod(0));
+}
+
 #[test]
 fn who_is_not_found_may_still_be_written_back_for_five_seconds() {
     let mut redis = Redis::start().unwrap();

@@ -27,7 +27,7 @@ impl Renewed {
             return;
         }
         order.push_back((key, number));
-        let holds = |of: &HashMap<_, _>, (key, number): &(SessionKey, u64)| of.get(key) == Some(number);
+        let holds = |of: &HashMap<SessionKey, u64>, (key, number): &(SessionKey, u64)| of.get(key) == Some(number);
         if order.len() > TOMBSTONES * 2 {
             order.retain(|noted| holds(of, noted));
         }
