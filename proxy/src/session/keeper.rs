@@ -15,7 +15,7 @@ use super::gone::Gone;
 use super::id::SessionKey;
 use super::in_use::InUseTable;
 use super::pin::Pin;
-use super::store::redis::{Adopted, Deletions, Poll, RESTORE_BATCH, RedisStore};
+use super::store::redis::{Adopted, Deletions, Following, Poll, RESTORE_BATCH, RedisStore};
 use super::store::{SessionStore, Unavailable};
 use crate::pods::PodId;
 
@@ -29,6 +29,11 @@ const CREDIT: f64 = 0.6;
 const BATCH: usize = 20_000;
 /// Deletions that the store is told in one round, one by one.
 const TELL_BATCH: usize = 500;
+/// How long a round may tell the store of deletions while there is something to write back.
+const TELL_SLICE: Duration = Duration::from_millis(200);
+/// How long after a loss was noticed a batch still says that lost pins may follow: a store that takes them more slowly must
+/// not leave all replicas in doubt for ever.
+const LONGEST_DOUBT: Duration = Duration::from_secs(120);
 /// How long a round may write back before it looks for deletions again.
 const WRITE_BACK_SLICE: Duration = Duration::from_millis(400);
 /// Expired pins that one script removes.
@@ -72,12 +77,31 @@ struct Tasks {
     /// Where the sweep for such uses goes on.
     sweep: usize,
     /// Where writing back goes on, while it is under way.
-    write_back: Option<usize>,
+    write_back: Option<WriteBack>,
     /// Pods to remove expired pins of.
     reap: Vec<String>,
     reap_next: Instant,
     /// Commands that may be sent.
     credit: f64,
+}
+
+/// Where writing back goes on.
+#[derive(Clone, Copy, Debug, Default)]
+struct WriteBack {
+    cursor: usize,
+    /// When it was noticed that the store has lost pins, if it has.
+    lost_at: Option<Instant>,
+}
+
+impl WriteBack {
+    /// What a batch says if the next one is this.
+    fn following(self, next: Option<usize>) -> Following {
+        match (next, self.lost_at) {
+            (None, _) => Following::Nothing,
+            (Some(_), Some(lost_at)) if lost_at.elapsed() < LONGEST_DOUBT => Following::Lost,
+            (Some(_), _) => Following::IfLost,
+        }
+    }
 }
 
 impl Shared {
@@ -123,7 +147,7 @@ impl Shared {
                         }
                         // Pins that nobody could refresh may have expired there.
                         if last_seen.elapsed() > self.interval() {
-                            tasks.write_back = Some(0);
+                            tasks.write_back = Some(WriteBack { cursor: 0, ..tasks.write_back.unwrap_or_default() });
                         }
                         last_seen = Instant::now();
                         tasks.reap_next = last_seen + self.interval() * 2;
@@ -184,7 +208,7 @@ impl Shared {
                 self.forget(&deleted);
                 if write_back {
                     self.gone.tell_again();
-                    tasks.write_back = Some(0);
+                    tasks.write_back = Some(WriteBack { cursor: 0, lost_at: Some(Instant::now()) });
                 }
             }
         }
@@ -196,7 +220,12 @@ impl Shared {
     }
 
     async fn work(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
+        let began = Instant::now();
         for (key, pod, known) in self.gone.untold(TELL_BATCH) {
+            // What is written back is waited for.
+            if tasks.write_back.is_some() && began.elapsed() > TELL_SLICE {
+                break;
+            }
             // It may have been pinned to the same pod again meanwhile.
             if self.gone.is_untold(&key, pod) {
                 self.store.unpin(&key, pod, known).await?;
@@ -215,14 +244,17 @@ impl Shared {
     /// Writes back a part of what this replica remembers.
     async fn write_back(&self, tasks: &mut Tasks) -> Result<(), Unavailable> {
         let began = Instant::now();
-        while let Some(cursor) = tasks.write_back {
+        while let Some(writing) = tasks.write_back {
             // Two at a time: one is prepared and sent while the store is at the other.
-            let (one, next) = self.remembered(cursor);
-            let (other, next) = next.map_or((Vec::new(), None), |cursor| self.remembered(cursor));
-            let (one, other) = tokio::join!(self.store.write_back(&one), self.store.write_back(&other));
+            let (one, second) = self.remembered(writing.cursor);
+            let (other, next) = second.map_or((Vec::new(), None), |cursor| self.remembered(cursor));
+            let (one, other) = tokio::join!(
+                self.store.write_back(&one, writing.following(second)),
+                self.store.write_back(&other, writing.following(next)),
+            );
             self.forget(&one?);
             self.forget(&other?);
-            tasks.write_back = next;
+            tasks.write_back = next.map(|cursor| WriteBack { cursor, ..writing });
             if began.elapsed() > WRITE_BACK_SLICE {
                 break;
             }

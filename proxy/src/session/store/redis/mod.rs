@@ -30,7 +30,7 @@ mod upkeep;
 pub use inspect::{InspectError, Inspector, StoredSession};
 pub use keys::DEFAULT_KEY_PREFIX;
 pub use link::RedisTarget;
-pub(in crate::session) use upkeep::{Adopted, Deletions, Poll, RESTORE_BATCH};
+pub(in crate::session) use upkeep::{Adopted, Deletions, Following, Poll, RESTORE_BATCH};
 
 use epoch::{Judgement, State};
 use keys::Keys;

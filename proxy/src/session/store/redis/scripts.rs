@@ -86,14 +86,14 @@ return 1",
 
 /// Writes pins back that may have been lost; never over a younger tombstone or another pin.
 ///
-/// KEYS pins, pods, state, gone, then the set of each pod. ARGV prefix of the pods' sets, until when more may follow if
-/// any was lost, then of each pod its name, and what stands before and after the path in its records; then of each pin the
+/// KEYS pins, pods, state, gone, then the set of each pod. ARGV prefix of the pods' sets, until when more may follow (or 0),
+/// `lost` where that is so only if any of these was lost, then of each pod its name, and what stands before and after the path in its records; then of each pin the
 /// number of its pod, key, expiry, path, and number of the tombstone that it is younger than (or empty). Returns the keys
 /// that were refused.
 pub(super) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
-local prefix, more, first = ARGV[1], ARGV[2], 3 + 3 * (#KEYS - 4)
+local prefix, more, only, first = ARGV[1], ARGV[2], ARGV[3], 4 + 3 * (#KEYS - 4)
 local keys, pod_in, used, lost, refused, written = {}, {}, {}, {}, {}, 0
 for at = first, #ARGV, 5 do keys[#keys + 1] = ARGV[at + 1] end
 local records = redis.call('HMGET', KEYS[1], unpack(keys))
@@ -102,7 +102,7 @@ for of = 1, #KEYS - 4 do used[of] = {} end
 local at = first
 for number, key in ipairs(keys) do
   local of, record, gone = tonumber(ARGV[at]), records[number], deletions[number]
-  local pod, before = ARGV[3 * of], ARGV[3 * of + 1]
+  local pod, before = ARGV[3 * of + 1], ARGV[3 * of + 2]
   local old_pod = pod_in[key]
   if record and not old_pod then
     -- The same pod's in most cases.
@@ -119,7 +119,7 @@ for number, key in ipairs(keys) do
     end
     if old_pod ~= pod then
       lost[#lost + 1] = key
-      lost[#lost + 1] = before .. ARGV[at + 3] .. ARGV[3 * of + 2]
+      lost[#lost + 1] = before .. ARGV[at + 3] .. ARGV[3 * of + 3]
     end
     pod_in[key] = pod
     local uses = used[of]
@@ -132,15 +132,13 @@ end
 for of, uses in ipairs(used) do
   if #uses > 0 then
     redis.call('ZADD', KEYS[4 + of], 'GT', unpack(uses))
-    redis.call('SADD', KEYS[2], ARGV[3 * of])
+    redis.call('SADD', KEYS[2], ARGV[3 * of + 1])
   end
 end
 if written > 0 then redis.call('HINCRBY', KEYS[3], 'seq', written) end
-if #lost > 0 then
-  redis.call('HSET', KEYS[1], unpack(lost))
-  if tonumber(more) > tonumber(redis.call('HGET', KEYS[3], 'until') or 0) then
-    redis.call('HSET', KEYS[3], 'until', more)
-  end
+if #lost > 0 then redis.call('HSET', KEYS[1], unpack(lost)) end
+if (#lost > 0 or only ~= 'lost') and tonumber(more) > tonumber(redis.call('HGET', KEYS[3], 'until') or 0) then
+  redis.call('HSET', KEYS[3], 'until', more)
 end
 return refused",
     )

@@ -26,8 +26,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub(super) const WRITE_BACK: Duration = Duration::from_secs(5);
 /// Pins in one script that writes back: a few milliseconds of Redis' time, and few enough for Lua's `unpack`.
 pub(in crate::session) const RESTORE_BATCH: usize = 1_000;
-/// How long one batch says that more may follow, should that take longer.
-const NEXT_BATCH: Duration = Duration::from_secs(1);
+/// How long a batch that is not the last says that more may follow, should that take longer. Between two there may be a
+/// look at the store, some deletions, or another connection.
+const NEXT_BATCH: Duration = Duration::from_secs(4);
 /// As long as other replicas may take to notice that a new epoch is not theirs, where a replica that knew none makes one.
 const NOTICE: Duration = Duration::from_secs(2);
 
@@ -58,6 +59,17 @@ pub(in crate::session) struct Adopted {
     pub(in crate::session) deleted: Vec<SessionKey>,
     /// Whether this replica knew it before, and so may have pins that it lacks.
     pub(in crate::session) write_back: bool,
+}
+
+/// What a batch that is written back says of those that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) enum Following {
+    /// It is the last.
+    Nothing,
+    /// The store may have lost what follows if it had lost any of this batch.
+    IfLost,
+    /// The store may have lost what follows.
+    Lost,
 }
 
 impl RedisStore {
@@ -212,19 +224,36 @@ impl RedisStore {
     pub(in crate::session) async fn write_back(
         &self,
         pins: &[(SessionKey, Pin, Duration)],
+        following: Following,
     ) -> Result<Vec<SessionKey>, Unavailable> {
         let mut refused = Vec::new();
-        for pins in pins.chunks(RESTORE_BATCH) {
-            refused.extend(self.restore(pins).await?);
+        let mut rest = pins;
+        while !rest.is_empty() {
+            let (pins, others) = rest.split_at(rest.len().min(RESTORE_BATCH));
+            let following = match following {
+                Following::Nothing if !others.is_empty() => Following::IfLost,
+                following => following,
+            };
+            refused.extend(self.restore(pins, following).await?);
+            rest = others;
         }
         Ok(refused)
     }
 
-    async fn restore(&self, pins: &[(SessionKey, Pin, Duration)]) -> Result<Vec<SessionKey>, Unavailable> {
+    async fn restore(
+        &self,
+        pins: &[(SessionKey, Pin, Duration)],
+        following: Following,
+    ) -> Result<Vec<SessionKey>, Unavailable> {
         let link = self.link()?;
         let mut call = scripts::RESTORE.prepare_invoke();
         call.key(&self.keys.pins).key(&self.keys.pods).key(&self.keys.state).key(&self.keys.gone);
-        call.arg(&self.keys.pod_prefix).arg(unix_millis().saturating_add(millis(NEXT_BATCH)));
+        let (more, if_lost) = match following {
+            Following::Nothing => (0, ""),
+            Following::IfLost => (unix_millis().saturating_add(millis(NEXT_BATCH)), "lost"),
+            Following::Lost => (unix_millis().saturating_add(millis(NEXT_BATCH)), ""),
+        };
+        call.arg(&self.keys.pod_prefix).arg(more).arg(if_lost);
         // What pins of one pod have in common is sent once.
         let mut pods: HashMap<PodId, usize> = HashMap::new();
         for (_, pin, _) in pins {
@@ -342,7 +371,7 @@ mod tests {
         store.pin(&moved, pin(1), PinMode::First).await.unwrap();
         store.pin(&same, pin(0), PinMode::First).await.unwrap();
         let remembered = [gone, moved, lost, same].map(|key| (key, pin(0), Duration::ZERO));
-        let refused = store.write_back(&remembered).await.unwrap();
+        let refused = store.write_back(&remembered, Following::Nothing).await.unwrap();
         assert_eq!(refused, [gone, moved]);
         assert_eq!(store.lookup(&moved).await, Ok(Some(pin(1))));
         assert_eq!(store.lookup(&lost).await, Ok(Some(pin(0))));
@@ -358,14 +387,14 @@ mod tests {
         let remembered: Vec<_> = (0..5_000u16)
             .map(|number| (SessionKey(u128::from(number).to_be_bytes()), pin(number % 3), Duration::ZERO))
             .collect();
-        assert_eq!(store.write_back(&[]).await, Ok(Vec::new()));
-        assert_eq!(store.write_back(&remembered).await, Ok(Vec::new()));
+        assert_eq!(store.write_back(&[], Following::Nothing).await, Ok(Vec::new()));
+        assert_eq!(store.write_back(&remembered, Following::Nothing).await, Ok(Vec::new()));
         for (key, pin, _) in remembered.iter().step_by(100) {
             assert_eq!(store.lookup(key).await, Ok(Some(*pin)));
         }
         let (one, other) = (SessionKey(*b"sixteen bytes..."), SessionKey([0; 16]));
         let twice = [(one, 1), (one, 2), (other, 0)].map(|(key, pod)| (key, pin(pod), Duration::ZERO));
-        assert_eq!(store.write_back(&twice).await, Ok(vec![one]), "the second");
+        assert_eq!(store.write_back(&twice, Following::Nothing).await, Ok(vec![one]), "the second");
         assert_eq!(store.lookup(&one).await, Ok(Some(pin(1))));
         store.count().await.unwrap();
         assert_eq!([0, 1, 2].map(|pod| store.counts().of(PodId(pod))), [1_667, 1_668, 1_666]);
@@ -373,7 +402,7 @@ mod tests {
 
     /// However long it takes, what is still to come is not said to be unknown.
     #[tokio::test]
-    async fn writing_back_keeps_the_store_in_doubt_for_as_long_as_pins_were_lost() {
+    async fn writing_back_keeps_the_store_in_doubt_for_as_long_as_more_follows() {
         let redis = Redis::start().unwrap();
         let store = store(&redis).await;
         let [lost, nobody] = [1, 2].map(|number| SessionKey([number; 16]));
@@ -384,16 +413,21 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(store.lookup(&nobody).await, Ok(None));
-        let until = || store.known().until;
-        let before = until();
         let remembered = [(lost, pin(0), Duration::ZERO)];
-        assert_eq!(store.write_back(&remembered).await, Ok(Vec::new()));
-        store.poll().await.unwrap();
-        let longer = until();
-        assert!(longer > before);
-        assert_eq!(store.write_back(&remembered).await, Ok(Vec::new()));
-        store.poll().await.unwrap();
-        assert_eq!(until(), longer, "nothing was lost any more");
+        let longer = async |following| {
+            let before = store.known().until;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert_eq!(store.write_back(&remembered, following).await, Ok(Vec::new()));
+            store.poll().await.unwrap();
+            store.known().until > before
+        };
+        assert!(!longer(Following::Nothing).await, "it was the last");
+        assert!(!longer(Following::IfLost).await, "it was not lost any more");
+        assert!(longer(Following::Lost).await, "whether or not it was lost");
+        assert!(longer(Following::Lost).await);
+        store.unpin(&lost, PodId(0), Known::ToClients).await.unwrap();
+        redis.command(&format!("DEL {}", store.keys.gone)).unwrap();
+        assert!(longer(Following::IfLost).await);
         // As another replica does, whose clock is an hour fast.
         let fast = unix_millis() + 3_600_000;
         redis.command(&format!("HSET {} until {fast}", store.keys.state)).unwrap();
