@@ -77,7 +77,7 @@ labels! {
         Repeated = "repeated",
         /// A response named a session that it must not.
         SessionConflict = "session_conflict",
-        /// A session whose pin could not be stored was deleted from its server.
+        /// A session whose pin could not be stored, or whose client left before, was deleted from its server.
         OrphanDeleted = "orphan_deleted",
         /// An event stream was ended by the drain.
         StreamDrained = "stream_drained",

@@ -245,7 +245,7 @@ impl Call {
         response
     }
 
-    /// Ends a session that could not be pinned, if a server's own header names it.
+    /// What names a session to its server when it is to be ended; only a header of the server's own can.
     pub(super) fn orphan_header(id: &SessionId<'_>) -> Option<HeaderValue> {
         if id.source == Source::Header { HeaderValue::from_bytes(&id.value).ok() } else { None }
     }

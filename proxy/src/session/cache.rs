@@ -79,6 +79,11 @@ impl Cache {
         }
     }
 
+    /// The pod that is remembered. That is no use of the session.
+    pub(super) fn pod(&self, key: &SessionKey) -> Option<PodId> {
+        self.kept.lock().table.peek(key).map(|held| held.pin.pod)
+    }
+
     /// Takes another lifetime and another bound. A smaller one evicts what was used least recently.
     pub(super) fn reconfigure(&self, ttl: Duration, capacity: usize) {
         self.ttl.store(ticks(ttl), Ordering::Relaxed);

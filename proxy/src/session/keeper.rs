@@ -252,8 +252,11 @@ impl Shared {
                 self.store.write_back(&one, writing.following(second)),
                 self.store.write_back(&other, writing.following(next)),
             );
-            self.forget(&one?);
-            self.forget(&other?);
+            // What one of them refused is known, whatever became of the other.
+            for refused in [&one, &other].into_iter().flatten() {
+                self.forget(refused);
+            }
+            one.and(other)?;
             tasks.write_back = next.map(|cursor| WriteBack { cursor, ..writing });
             if began.elapsed() > WRITE_BACK_SLICE {
                 break;
@@ -267,8 +270,11 @@ impl Shared {
         let mut pins = Vec::new();
         let next = self.cache.sweep(cursor, RESTORE_BATCH, true, |key, pin, ago| pins.push((key, pin, ago)));
         if next.is_none() {
-            // Streams go on although their session may have left the cache.
-            pins.extend(self.in_use.all().into_iter().map(|(key, pin)| (key, pin, Duration::ZERO)));
+            // Streams go on although their session may have left the cache. Where the cache has another pin that one is
+            // younger; to have the older one refused would end the use of both.
+            let in_use = self.in_use.all().into_iter();
+            let in_use = in_use.filter(|(key, pin)| self.cache.pod(key).is_none_or(|pod| pod == pin.pod));
+            pins.extend(in_use.map(|(key, pin)| (key, pin, Duration::ZERO)));
         }
         (pins, next)
     }
