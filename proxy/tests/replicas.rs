@@ -189,6 +189,33 @@ async fn a_client_that_leaves_while_its_session_is_pinned_leaves_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_while_a_session_of_others_is_pinned_again_does_not_end_it() {
+    let (redis, pods) = (Redis::start().unwrap(), [Pod::start("a").await]);
+    let [one, two] = [replica(&redis, &pods).await, replica(&redis, &pods).await];
+    let give_the_same = || *pods[0].state.ids.lock() = vec!["same".to_owned()];
+    pods[0].state.sessions.lock().insert("same".to_owned());
+    give_the_same();
+    assert_eq!(Client::connect(one.address).await.post(None, INITIALIZE).await.session(), "same");
+    give_the_same();
+    redis.command("CLIENT PAUSE 60000 WRITE").unwrap();
+    let mut client = Client::connect(two.address).await;
+    client.ask("POST", "/mcp", &[], INITIALIZE).await;
+    until("a pin under way", || pauses_script(&redis)).await;
+    drop(client);
+    // Time for it to be taken back, if it is.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    redis.command("CLIENT UNPAUSE").unwrap();
+    // Its pin is stored after whatever was sent before.
+    assert_eq!(Client::connect(two.address).await.post(None, INITIALIZE).await.status, 200);
+    assert_eq!(number(&redis, &format!("HLEN {KEYS}:pins")), 2);
+    assert_eq!(number(&redis, &format!("ZCARD {KEYS}:gone")), 0);
+    assert!(pods[0].seen().iter().all(|seen| seen.method != Method::DELETE));
+    for replica in [&one, &two] {
+        assert_eq!(Client::connect(replica.address).await.post(Some("same"), CALL).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_ends_while_its_session_is_pinned_leaves_none() {
     let (redis, pods) = (Redis::start().unwrap(), pods().await);
     let one = replica_that_pinned(&redis, &pods).await;

@@ -11,9 +11,9 @@ use http::{Method, Request, Uri, request};
 use crate::metrics::Event;
 use crate::pods::{PodId, Target};
 use crate::route::request::{PROTOCOL_HEADER, SESSION_HEADER};
-use crate::session::{SessionKey, UnpinReason};
+use crate::session::{Found, SessionKey, UnpinReason};
 use crate::upstream::{PodConnection, RequestBody, h2};
-use crate::worker::{Shared, Worker};
+use crate::worker::Worker;
 
 /// How long the server may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -37,19 +37,17 @@ impl OrphanHead {
         Self { uri: head.uri.clone(), headers }
     }
 
-    /// Ends the session, in the background. A server that does not allow it keeps an orphan.
-    fn delete(self, shared: &Arc<Shared>, target: Target, session: HeaderValue) {
+    /// Ends the session. A server that does not allow it keeps an orphan.
+    async fn delete(self, target: Target, session: HeaderValue) {
         let mut request = Request::new(RequestBody::empty());
         *request.method_mut() = Method::DELETE;
         *request.uri_mut() = self.uri;
         *request.headers_mut() = self.headers;
         request.headers_mut().insert(SESSION_HEADER, session);
-        shared.background.spawn(async move {
-            match tokio::time::timeout(DEADLINE, delete(target, request)).await {
-                Ok(Some(status)) => tracing::info!(%status, "ended a session that no client heard of"),
-                Ok(None) | Err(_) => tracing::warn!("a session that no client heard of is left on its server"),
-            }
-        });
+        match tokio::time::timeout(DEADLINE, delete(target, request)).await {
+            Ok(Some(status)) => tracing::info!(%status, "ended a session that no client heard of"),
+            Ok(None) | Err(_) => tracing::warn!("a session that no client heard of is left on its server"),
+        }
     }
 }
 
@@ -73,15 +71,31 @@ impl Unrevealed {
 
 impl Drop for Unrevealed {
     fn drop(&mut self) {
-        let shared = &self.worker.shared;
-        if let Some((head, target, session)) = self.end.take() {
-            self.worker.counters().event(Event::OrphanDeleted);
-            head.delete(shared, target, session);
+        let (end, may_be_pinned) = (self.end.take(), self.may_be_pinned);
+        if end.is_none() && !may_be_pinned {
+            return;
         }
-        if self.may_be_pinned {
-            let (sessions, key, pod) = (Arc::clone(&shared.sessions), self.key, self.pod);
-            shared.background.spawn(async move { sessions.unpin(&key, pod, UnpinReason::Orphaned).await });
-        }
+        let (sessions, key, pod) = (Arc::clone(&self.worker.shared.sessions), self.key, self.pod);
+        let counters = Arc::clone(self.worker.counters());
+        self.worker.shared.background.spawn(async move {
+            // A server may give the same session to several: then another replica may have pinned it. This one's own pin
+            // looks the same once it is stored, and then expires like any other: rather that than to end what others use.
+            if matches!(sessions.find(&key).await, Found::Pinned(pin) if pin.pod == pod) {
+                return;
+            }
+            let unpin = async {
+                if may_be_pinned {
+                    sessions.unpin(&key, pod, UnpinReason::Orphaned).await;
+                }
+            };
+            let end = async {
+                if let Some((head, target, session)) = end {
+                    counters.event(Event::OrphanDeleted);
+                    head.delete(target, session).await;
+                }
+            };
+            tokio::join!(unpin, end);
+        });
     }
 }
 
