@@ -336,3 +336,23 @@ impl Shared {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_keeps_the_store_in_doubt_while_another_follows_but_not_for_ever() {
+        let lost = |ago| WriteBack { cursor: 0, lost_at: Instant::now().checked_sub(ago) };
+        let outage = WriteBack::default();
+        for (writing, next, following) in [
+            (lost(Duration::ZERO), Some(1), Following::Lost),
+            (lost(Duration::ZERO), None, Following::Nothing),
+            (lost(LONGEST_DOUBT), Some(1), Following::IfLost),
+            (outage, Some(1), Following::IfLost),
+            (outage, None, Following::Nothing),
+        ] {
+            assert_eq!(writing.following(next), following, "{writing:?}, {next:?}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use berth_proxy::pods::PodId;
-use berth_proxy::session::{Found, PinOutcome, Readiness, UnpinReason};
+use berth_proxy::session::{Found, PathTag, Pin, PinOutcome, Readiness, UnpinReason};
 use berth_test_cluster::Redis;
 
 use crate::world::{Replica, on_pod, wait};
@@ -35,6 +35,21 @@ fn a_redis_that_restarts_empty() {
     assert_eq!(c.settled("nobody"), Found::Unknown);
     let counts = |replica: &Replica| [0, 1, 2].map(|pod| replica.sessions.counts().of(PodId(pod)));
     assert_eq!(counts(&Replica::on(&redis)), [100, 100, 100]);
+}
+
+/// An old stream of a session that was pinned anew has the pin of before.
+#[test]
+fn a_pin_is_not_refused_for_an_older_one_of_a_stream() {
+    let redis = Redis::start().unwrap();
+    let (a, b) = (Replica::on(&redis), Replica::on(&redis));
+    assert_eq!(a.pin("one", 1), PinOutcome::Pinned);
+    let older = Pin { pod: PodId(0), path: PathTag::default() };
+    let _stream = a.sessions.in_use(a.key("one"), older);
+    redis.command("FLUSHALL").unwrap();
+    wait("the pin", || b.find("one") == on_pod(1));
+    // Time for what was refused to be forgotten.
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(a.sessions.find_cached(&a.key("one")).is_some());
 }
 
 /// It is asked no more often while it answers everything with an error, and gets all when it is mended.
