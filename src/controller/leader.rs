@@ -269,13 +269,11 @@ pub(super) const HAND_OVER: Duration = Duration::from_secs(5);
 mod tests {
     use std::time::Duration;
 
-    use kube::Config;
     use serde_json::{Value, json};
-    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::timeout;
 
     use super::*;
+    use crate::controller::fake;
 
     /// An API server of one Lease, which can store a write and not answer.
     #[derive(Default)]
@@ -304,35 +302,6 @@ mod tests {
             *lease = Some(body.clone());
             (200, body)
         }
-
-        async fn serve(self: Arc<Self>, stream: TcpStream) {
-            let mut stream = BufReader::new(stream);
-            loop {
-                let (mut head, mut length) = (String::new(), 0);
-                while !head.ends_with("\r\n\r\n") {
-                    let start = head.len();
-                    if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
-                        return;
-                    }
-                    let line = head[start..].to_ascii_lowercase();
-                    length = line.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
-                }
-                let mut body = vec![0; length];
-                stream.read_exact(&mut body).await.unwrap();
-                let body = serde_json::from_slice(&body).unwrap_or_default();
-                let method = head.split(' ').next().unwrap();
-                let (code, body) = self.answer(method, body);
-                if method != "GET" && self.is_silent.load(Ordering::Acquire) {
-                    std::future::pending::<()>().await;
-                }
-                let body = body.to_string();
-                let head = format!(
-                    "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                    body.len()
-                );
-                stream.write_all((head + &body).as_bytes()).await.unwrap();
-            }
-        }
     }
 
     fn version(lease: &Value) -> u64 {
@@ -346,16 +315,12 @@ mod tests {
     }
 
     async fn candidate(fake: &Arc<Fake>) -> Candidate {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let fake = Arc::clone(fake);
-        // Ends with the test's runtime.
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(Arc::clone(&fake).serve(stream));
-            }
-        });
-        let client = Client::try_from(Config::new(format!("http://{address}").parse().unwrap())).unwrap();
+        let client = fake::api_server(move |method, body| {
+            let answer = fake.answer(method, body);
+            (method == "GET" || !fake.is_silent.load(Ordering::Acquire)).then_some(answer)
+        })
+        .await;
         Candidate::new(client, "ns", "me".to_owned(), Arc::default(), Arc::default())
     }
 

@@ -60,20 +60,26 @@ fn lasts(record: &Record) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::write::REQUEST;
 
     fn held(by: &str, renewed: &str) -> Record {
-        Record { holder: by.to_owned(), duration: 15, renewed: renewed.to_owned(), transitions: 1 }
+        Record { holder: by.to_owned(), duration: LEASE.as_secs(), renewed: renewed.to_owned(), transitions: 1 }
     }
 
     #[test]
     fn a_lease_is_taken_when_it_was_seen_unchanged_for_its_length() {
         let (mut observer, start) = (Observer::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
+        let second = Duration::from_secs(1);
         assert!(!observer.may_take(&held("other", "t1"), "me", start), "old as its time may be, it was seen just now");
-        assert!(!observer.may_take(&held("other", "t1"), "me", after(14)));
-        assert!(!observer.may_take(&held("other", "t2"), "me", after(16)), "it was renewed");
-        assert!(!observer.may_take(&held("other", "t2"), "me", after(30)));
-        assert!(observer.may_take(&held("other", "t2"), "me", after(31)));
+        assert!(!observer.may_take(&held("other", "t1"), "me", start + LEASE - second));
+        let renewed = start + LEASE + second;
+        assert!(!observer.may_take(&held("other", "t2"), "me", renewed), "it was renewed");
+        assert!(!observer.may_take(&held("other", "t2"), "me", renewed + LEASE - second));
+        assert!(observer.may_take(&held("other", "t2"), "me", renewed + LEASE));
+
+        let short = Record { duration: 3, ..held("other", "t3") };
+        assert!(!observer.may_take(&short, "me", start));
+        assert!(observer.may_take(&short, "me", start + second * 3), "as long as it says, not as ours");
     }
 
     #[test]
@@ -85,7 +91,8 @@ mod tests {
 
     #[test]
     fn what_a_leader_begins_is_over_before_another_can_lead() {
-        assert!(WRITES + WRITE < LEASE);
+        // Whatever a leader begins is one request (see the tests of `write`).
+        assert!(WRITES + WRITE.max(REQUEST) < LEASE);
         assert!(WRITES > RETRY * 2, "one renewal may fail");
     }
 }

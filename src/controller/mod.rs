@@ -11,6 +11,8 @@ mod clock;
 mod decide;
 mod duel;
 mod events;
+#[cfg(test)]
+mod fake;
 mod leader;
 mod lease;
 mod not_kept;

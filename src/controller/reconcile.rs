@@ -182,7 +182,7 @@ impl Reconciler {
         result
     }
 
-    /// Before each write: one that takes its time may outlast the lease.
+    /// Before each write, with nothing else in between: what takes its time may outlast the lease.
     fn go_on(&self) -> Result<(), Failure> {
         if self.leadership.may_write() { Ok(()) } else { Err(Failure::NotLeading) }
     }
@@ -247,10 +247,11 @@ impl Reconciler {
             Failure::Refused { fields, .. } if !fields.is_empty() => fields,
             _ => return Err(failure),
         };
-        self.go_on()?;
-        let Some(live) = write::claim(&self.client, namespace, object, live, refused).await? else {
+        let Some(fields) = write::rivals(&self.client, namespace, object, refused).await? else {
             return Err(failure);
         };
+        self.go_on()?;
+        let live = write::claim(&self.client, namespace, object, live, &fields).await?;
         self.metrics.controller_write(object.kind.as_str(), ControllerWrite::Claim);
         self.go_on()?;
         write::apply(&self.client, namespace, object, Some(&live)).await

@@ -1,4 +1,4 @@
-//! Single writes, each within its time, and what their failures mean.
+//! Single requests, each within its time, and what their failures mean.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -17,7 +17,7 @@ use super::path::{collection, custom_resources};
 use crate::cluster::CrKey;
 
 /// The longest that one request takes that calls no webhook but Berth's own.
-const REQUEST: Duration = Duration::from_secs(8);
+pub(super) const REQUEST: Duration = Duration::from_secs(8);
 /// The longest that a write of an object takes; a lease is not taken from a leader before what it began is over (see `lease`).
 /// Longer than a webhook has that is registered without a time-out of its own, 10 s: then it is the API server that gives
 /// up, and says on whom.
@@ -121,21 +121,30 @@ pub(super) async fn hand_over(
     patch(client, namespace, object.kind, object.name(), &PatchParams::apply(COUNT_KEEPER).force(), &json).await
 }
 
-/// Makes ours what stands in the way of an object that was refused, as it is now; nothing where nothing does.
+/// The managed fields by which what stands in the way of an object that was refused is ours, as it is now; nothing where
+/// nothing does.
+pub(super) async fn rivals(
+    client: &Client,
+    namespace: &str,
+    object: &Object,
+    refused: &[String],
+) -> Result<Option<Value>, Failure> {
+    let request = Request::new(collection(object.kind, namespace)).get(object.name(), &GetParams::default());
+    let found: Value = bounded(client.request(request.map_err(Error::BuildRequest)?)).await?;
+    Ok(owned::claim(&found, &object.json, refused))
+}
+
+/// Makes it ours. If the object has changed since it was looked at, the write says so.
 pub(super) async fn claim(
     client: &Client,
     namespace: &str,
     object: &Object,
     live: &Live,
-    refused: &[String],
-) -> Result<Option<Live>, Failure> {
-    let request = Request::new(collection(object.kind, namespace)).get(object.name(), &GetParams::default());
-    let found: Value = bounded(client.request(request.map_err(Error::BuildRequest)?)).await?;
-    let Some(fields) = owned::claim(&found, &object.json, refused) else { return Ok(None) };
-    // If it has changed since it was looked at, the write says so.
+    fields: &Value,
+) -> Result<Live, Failure> {
     let json = json!({"metadata": {"uid": live.uid, "resourceVersion": live.version, "managedFields": fields}});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    send(client, namespace, object.kind, object.name(), &params, &Patch::Merge(json)).await.map(Some)
+    send(client, namespace, object.kind, object.name(), &params, &Patch::Merge(json)).await
 }
 
 async fn patch(
@@ -220,4 +229,53 @@ pub(super) async fn status(client: &Client, key: &CrKey, cr: &Value, status: &Va
         &Patch::Apply(&json),
     );
     Ok(bounded_write(client.request(request.map_err(Error::BuildRequest)?)).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::controller::fake;
+    use crate::policy::CrKind;
+
+    use super::*;
+
+    /// Who leads makes sure of it before each of these; two in one would have the time of two.
+    #[tokio::test]
+    async fn each_is_one_request() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let client = fake::api_server({
+            let count = Arc::clone(&count);
+            move |_, _| {
+                count.fetch_add(1, Ordering::AcqRel);
+                // What another wrote in the way of ours.
+                let theirs = json!({"f:spec": {"f:ports": {"k:{\"port\":2}": {"f:port": {}}}}});
+                let entry = json!({"manager": "another", "operation": "Update", "fieldsV1": theirs});
+                let ports = json!([{"name": "http", "port": 2}]);
+                Some((200, json!({"metadata": {"managedFields": [entry]}, "spec": {"ports": ports}})))
+            }
+        })
+        .await;
+        let json = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"name": "http", "port": 1}]}});
+        let object = Object { kind: ObjectKind::Service, json };
+        let (live, ns) = (Live::default(), "ns");
+        let key = CrKey { kind: CrKind::McpServer, namespace: ns.to_owned(), name: "a".to_owned() };
+        let sent = || count.swap(0, Ordering::AcqRel);
+
+        apply(&client, ns, &object, Some(&live)).await.unwrap();
+        assert_eq!(sent(), 1);
+        hand_over(&client, ns, &object, &live, 1).await.unwrap();
+        assert_eq!(sent(), 1);
+        let fields = rivals(&client, ns, &object, &["spec.ports[1].name".to_owned()]).await.unwrap().unwrap();
+        assert_eq!(sent(), 1);
+        claim(&client, ns, &object, &live, &fields).await.unwrap();
+        assert_eq!(sent(), 1);
+        delete(&client, ns, object.kind, "a", &live).await.unwrap();
+        assert_eq!(sent(), 1);
+        read(&client, ns, object.kind, "a").await.unwrap();
+        assert_eq!(sent(), 1);
+        status(&client, &key, &json!({"apiVersion": "example.com/v1"}), &json!({})).await.unwrap();
+        assert_eq!(sent(), 1);
+    }
 }
