@@ -14,6 +14,7 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         trial(world, "switched::what_somebody_switches_by_hand_is_set_back_once_and_what_is_beside_it_stays", by_hand),
         trial(world, "switched::what_the_resource_switches_is_switched", by_the_resource),
         trial(world, "switched::what_is_beside_a_field_and_contradicts_it_goes_with_it", contradicted),
+        trial(world, "switched::a_mistake_of_the_resource_takes_nothing_from_others", mistaken),
     ]
 }
 
@@ -193,5 +194,38 @@ fn contradicted(ns: &Namespace) -> Result<(), Failed> {
         set_back(ns, "Deployment/foo", &edit)?;
     }
     ns.settled("foo")?;
+    Ok(())
+}
+
+/// The API server refuses this as it refuses two where there may be one.
+fn mistaken(ns: &Namespace) -> Result<(), Failed> {
+    ns.build(&mcp_server("foo", spec(json!({}))))?;
+    let theirs = json!({
+        "name": "mcp", "livenessProbe": {"failureThreshold": 7},
+        "volumeMounts": [{"mountPath": "/scratch", "readOnly": true}],
+    });
+    let theirs = json!({"spec": {"template": {"spec": {"containers": [theirs]}}}});
+    ns.client.strategic_merge(&ns.name, "StatefulSet/foo", &theirs)?;
+    ns.settled("foo")?;
+    let before = template(&ns.get("StatefulSet/foo")?);
+    let right = spec(json!({}))["podTemplateSpec"].clone();
+    let mut wrong = right.clone();
+    let container = &mut wrong["spec"]["containers"][0];
+    container["livenessProbe"]["httpGet"]["port"] = json!(99999);
+    container["volumeMounts"] = json!([
+        {"name": "scratch", "mountPath": "/scratch", "subPath": "../x"}, {"name": "token", "mountPath": "/token"},
+        {"name": "gone", "mountPath": "/gone"},
+    ]);
+    ns.edit("MCPServer/foo", &json!({"spec": {"podTemplateSpec": wrong}}))?;
+    ns.wait("MCPServer/foo", "says what is refused", |cr| condition(cr, "Ready")["reason"] == "ApplyFailed")?;
+    ns.edit("MCPServer/foo", &json!({"spec": {"podTemplateSpec": right, "image": "example:2"}}))?;
+    let after = ns.wait("StatefulSet/foo", "has the change", |live| {
+        named(&live["spec"]["template"]["spec"]["containers"], "mcp")["image"] == "example:2"
+    })?;
+    let (before, after) = (before["spec"]["containers"].clone(), template(&after)["spec"]["containers"].clone());
+    for part in ["livenessProbe", "volumeMounts"] {
+        assert_eq!(named(&after, "mcp")[part], named(&before, "mcp")[part]);
+    }
+    assert_eq!(named(&after, "mcp")["livenessProbe"]["failureThreshold"], 7);
     Ok(())
 }

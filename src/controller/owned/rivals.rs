@@ -5,6 +5,9 @@
 //! stays beside ours, and the API server refuses both. So what stands in the way is made ours first, by the managed fields
 //! alone; the next apply, which does not have it, then takes it away and sets ours, in one. No template is ever stored
 //! without either, and nothing of ours is left to another field manager.
+//!
+//! An apply is refused for mistakes of the resource, too, and then for nothing that others wrote. So theirs stands in the way
+//! only where it excludes ours whatever else is there, or contradicts it by what both say; all else beside it stays theirs.
 
 use serde_json::{Map, Value, json};
 
@@ -25,7 +28,7 @@ pub(in crate::controller) fn claim(live: &Value, applied: &Value, refused: &[Str
             search.descend(&entry["fieldsV1"], applied, live, &field.split('.').collect::<Vec<_>>());
         }
     }
-    // Two that may well be together, with other values: only where nothing was switched.
+    // What contradicts: only where nothing was switched.
     let switched = rivals.iter().any(|rival| rival.switched);
     let paths: Vec<_> = rivals.into_iter().filter(|rival| rival.switched == switched).map(|rival| rival.path).collect();
     if paths.is_empty() {
@@ -57,7 +60,7 @@ fn is_ours(entry: &Value) -> bool {
 struct Rival {
     /// The keys that lead to it in a `fieldsV1`.
     path: Vec<String>,
-    /// Whether one of ours is missing where it is.
+    /// Whether one of ours is missing where it is; else it may well be beside ours, but for its value.
     switched: bool,
 }
 
@@ -88,34 +91,88 @@ impl Search<'_> {
             }
             // A label excludes no other.
             "metadata" => {}
+            "resources" => self.compare_resources(fields, applied, live),
+            "securityContext" => self.compare_security(fields, applied, live),
             _ => self.compare(fields, applied, live),
         }
         self.path.pop();
     }
 
+    /// Looks for what was switched.
     fn compare(&mut self, fields: &Value, applied: &Value, live: &Value) {
-        let missing = |ours: &Map<String, Value>| ours.keys().any(|key| live.get(key).is_none());
-        let missing = applied.as_object().is_some_and(missing);
         let Some(fields) = fields.as_object() else { return };
-        let parts = || fields.keys().filter_map(|key| Some((key, part(live, key)?, part(applied, key))));
-        // What has parts is a kind of probe, of volume, of source; a number beside it is not what it excludes.
-        let kinds = live.is_object() && parts().any(|(_, theirs, ours)| ours.is_none() && theirs.is_object());
-        for (key, theirs, ours) in parts() {
+        let is_missing = applied.as_object().is_some_and(|ours| {
+            ours.iter().any(|(name, ours)| excludes(&self.path, name, ours) && live.get(name).is_none())
+        });
+        let are_ports = self.path.last().is_some_and(|list| list == "f:ports");
+        for (key, fields) in fields {
+            let Some(theirs) = part(live, key) else { continue };
+            let ours = part(applied, key);
+            let switched = match key.strip_prefix("f:") {
+                Some(name) => is_missing && excludes(&self.path, name, theirs),
+                None => are_ports && renames(key, theirs, applied, live),
+            };
             self.path.push(key.clone());
             match ours {
-                Some(ours) => self.compare(&fields[key], ours, theirs),
-                None if live.is_array() => {
-                    if renames(key, theirs, applied, live) {
-                        self.rivals.push(Rival { path: self.path.clone(), switched: true });
-                    }
-                }
-                None => {
-                    let switched = missing && (!kinds || theirs.is_object());
-                    self.rivals.push(Rival { path: self.path.clone(), switched });
-                }
+                Some(ours) => self.compare(fields, ours, theirs),
+                None if switched => self.rivals.push(Rival { path: self.path.clone(), switched }),
+                None => {}
             }
             self.path.pop();
         }
+    }
+
+    /// Takes limits of what we request, and requests of what we limit.
+    fn compare_resources(&mut self, fields: &Value, applied: &Value, live: &Value) {
+        for (theirs, ours) in [("limits", "requests"), ("requests", "limits")] {
+            for name in applied[ours].as_object().into_iter().flat_map(Map::keys) {
+                if applied[theirs].get(name).is_none() {
+                    self.contradicts(fields, live, &[theirs, name]);
+                }
+            }
+        }
+    }
+
+    /// Takes what the API server does not let be beside a security context of ours.
+    fn compare_security(&mut self, fields: &Value, applied: &Value, live: &Value) {
+        if applied["allowPrivilegeEscalation"] == false {
+            if applied.get("privileged").is_none() && live["privileged"] == true {
+                self.contradicts(fields, live, &["privileged"]);
+            }
+            let added = live.pointer("/capabilities/add").and_then(Value::as_array);
+            let is_admin = added.is_some_and(|added| added.iter().any(|capability| capability == "CAP_SYS_ADMIN"));
+            if is_admin && applied.pointer("/capabilities/add").is_none() {
+                self.contradicts(fields, live, &["capabilities", "add"]);
+            }
+        }
+        for profile in ["seccompProfile", "appArmorProfile"] {
+            if applied[profile]["type"].as_str().is_some_and(|of| of != "Localhost") {
+                self.contradicts(fields, live, &[profile, "localhostProfile"]);
+            }
+        }
+    }
+
+    /// Takes a field that may be beside ours with another value, if it is there and theirs.
+    fn contradicts(&mut self, fields: &Value, live: &Value, names: &[&str]) {
+        let keys: Vec<_> = names.iter().map(|name| format!("f:{name}")).collect();
+        let is_theirs = keys.iter().try_fold(fields, |fields, key| fields.get(key)).is_some();
+        if is_theirs && names.iter().try_fold(live, |live, name| live.get(name)).is_some() {
+            self.rivals.push(Rival { path: [self.path.as_slice(), &keys].concat(), switched: false });
+        }
+    }
+}
+
+/// Whether a field is one of those of which there may be one in a place. What is beside them there (the name of a volume, a
+/// threshold of a probe) excludes nothing.
+fn excludes(place: &[String], name: &str, value: &Value) -> bool {
+    match place {
+        [.., list, _] if list == "f:env" => matches!(name, "value" | "valueFrom") && value != "",
+        [.., list, _] if list == "f:volumes" => value.is_object(),
+        [.., field] => {
+            let probes = ["f:livenessProbe", "f:readinessProbe", "f:startupProbe", "f:preStop", "f:postStart"];
+            (field == "f:valueFrom" || probes.contains(&field.as_str())) && value.is_object()
+        }
+        [] => false,
     }
 }
 
@@ -192,6 +249,8 @@ mod tests {
 
     use super::*;
 
+    const MCP: &str = "k:{\"name\":\"mcp\"}";
+
     /// Another's entry of managed fields, and ours.
     fn managed(theirs: &Value, ours: &Value) -> Value {
         json!([
@@ -225,13 +284,12 @@ mod tests {
     #[test]
     fn a_value_in_place_of_a_reference() {
         let reference = json!({"secretKeyRef": {"name": "s", "key": "k"}});
-        let mcp = "k:{\"name\":\"mcp\"}";
         let (ours, theirs) = claimed(
             json!({"containers": [{"name": "mcp", "image": "i",
                 "env": [{"name": "KEY", "value": "x"}, {"name": "THEIRS", "value": "1"}]}, {"name": "beside"}]}),
             json!({"containers": [{"name": "mcp", "image": "i", "env": [{"name": "KEY", "valueFrom": reference}]}]}),
             json!({"f:containers": {
-                mcp: {"f:env": {
+                MCP: {"f:env": {
                     "k:{\"name\":\"KEY\"}": {"f:value": {}},
                     "k:{\"name\":\"THEIRS\"}": {".": {}, "f:name": {}, "f:value": {}},
                 }, "f:tty": {}},
@@ -240,11 +298,11 @@ mod tests {
             "containers[0].env[3].valueFrom",
         )
         .unwrap();
-        assert_eq!(ours, json!({"f:containers": {mcp: {"f:env": {"k:{\"name\":\"KEY\"}": {"f:value": {}}}}}}));
+        assert_eq!(ours, json!({"f:containers": {MCP: {"f:env": {"k:{\"name\":\"KEY\"}": {"f:value": {}}}}}}));
         assert_eq!(
             theirs,
             json!({"f:containers": {
-                mcp: {"f:env": {"k:{\"name\":\"THEIRS\"}": {".": {}, "f:name": {}, "f:value": {}}}, "f:tty": {}},
+                MCP: {"f:env": {"k:{\"name\":\"THEIRS\"}": {".": {}, "f:name": {}, "f:value": {}}}, "f:tty": {}},
                 "k:{\"name\":\"beside\"}": {".": {}, "f:name": {}},
             }})
         );
@@ -252,16 +310,15 @@ mod tests {
 
     #[test]
     fn one_kind_of_probe_in_place_of_another_without_the_thresholds_beside_it() {
-        let mcp = "k:{\"name\":\"mcp\"}";
         let (ours, theirs) = claimed(
             json!({"containers": [{"name": "mcp", "livenessProbe": {"exec": {"command": ["x"]}, "failureThreshold": 7}}]}),
             json!({"containers": [{"name": "mcp", "livenessProbe": {"httpGet": {"port": 1}}}]}),
-            json!({"f:containers": {mcp: {"f:livenessProbe": {"f:exec": {"f:command": {}}, "f:failureThreshold": {}}}}}),
+            json!({"f:containers": {MCP: {"f:livenessProbe": {"f:exec": {"f:command": {}}, "f:failureThreshold": {}}}}}),
             "containers[0].livenessProbe.httpGet",
         )
         .unwrap();
-        assert_eq!(ours, json!({"f:containers": {mcp: {"f:livenessProbe": {"f:exec": {}}}}}));
-        assert_eq!(theirs, json!({"f:containers": {mcp: {"f:livenessProbe": {"f:failureThreshold": {}}}}}));
+        assert_eq!(ours, json!({"f:containers": {MCP: {"f:livenessProbe": {"f:exec": {}}}}}));
+        assert_eq!(theirs, json!({"f:containers": {MCP: {"f:livenessProbe": {"f:failureThreshold": {}}}}}));
     }
 
     #[test]
@@ -285,24 +342,110 @@ mod tests {
         assert_eq!(claim(&live, &json!({"spec": {"ports": [item(8080)]}}), &["spec.ports[1].name".to_owned()]), None);
     }
 
-    #[test]
-    fn what_contradicts_goes_only_where_nothing_was_switched() {
-        let mcp = "k:{\"name\":\"mcp\"}";
-        let live = json!({"containers": [{"name": "mcp",
-            "resources": {"requests": {"cpu": "5m", "memory": "1Mi"}, "limits": {"cpu": "10m"}}}]});
-        let applied = json!({"containers": [{"name": "mcp", "resources": {"requests": {"cpu": "50m"}}}]});
-        let fields = json!({"f:containers": {mcp: {"f:resources": {
-            "f:requests": {"f:cpu": {}, "f:memory": {}}, "f:limits": {"f:cpu": {}}}}}});
-        let (ours, theirs) =
-            claimed(live.clone(), applied.clone(), fields.clone(), "containers[0].resources.requests").unwrap();
-        let expected = json!({"f:requests": {"f:memory": {}}, "f:limits": {}});
-        assert_eq!(ours, json!({"f:containers": {mcp: {"f:resources": expected}}}));
-        assert_eq!(theirs, json!({"f:containers": {mcp: {"f:resources": {"f:requests": {"f:cpu": {}}}}}}));
-        assert_eq!(claimed_of_another_cause(live, applied, fields), None);
+    /// The same in a container; `None` where nothing is claimed of it.
+    fn claimed_of_container(live: Value, applied: Value, theirs: Value, refused: &str) -> Option<(Value, Value)> {
+        let (mut live, mut applied) = (live, applied);
+        (live["name"], applied["name"]) = (json!("mcp"), json!("mcp"));
+        let refused = format!("containers[0].{refused}");
+        let (live, applied) = (json!({"containers": [live]}), json!({"containers": [applied]}));
+        let (ours, theirs) = claimed(live, applied, json!({"f:containers": {MCP: theirs}}), &refused)?;
+        Some((ours["f:containers"][MCP].clone(), theirs["f:containers"][MCP].clone()))
     }
 
-    fn claimed_of_another_cause(live: Value, applied: Value, fields: Value) -> Option<(Value, Value)> {
-        claimed(live, applied, fields, "containers[0].image")
+    #[test]
+    fn a_limit_of_what_is_requested_and_no_other() {
+        let live = json!({"resources": {
+            "requests": {"cpu": "5m", "memory": "1Mi"}, "limits": {"cpu": "10m", "ephemeral-storage": "1Gi"}}});
+        let applied = json!({"resources": {"requests": {"cpu": "50m"}}});
+        let fields = json!({"f:resources": {
+            "f:requests": {"f:cpu": {}, "f:memory": {}}, "f:limits": {"f:cpu": {}, "f:ephemeral-storage": {}}}});
+        let of = |applied: &Value, refused: &str| {
+            claimed_of_container(live.clone(), applied.clone(), fields.clone(), refused)
+        };
+        let (ours, theirs) = of(&applied, "resources.requests").unwrap();
+        assert_eq!(ours, json!({"f:resources": {"f:limits": {"f:cpu": {}}}}));
+        assert_eq!(
+            theirs,
+            json!({"f:resources": {"f:requests": {"f:cpu": {}, "f:memory": {}}, "f:limits": {"f:ephemeral-storage": {}}}})
+        );
+        let limit = json!({"resources": {"limits": {"memory": "1Ki"}}});
+        let (ours, _) = of(&limit, "resources.requests").unwrap();
+        assert_eq!(ours, json!({"f:resources": {"f:requests": {"f:memory": {}}}}));
+        let both = json!({"resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": "5m"}}});
+        assert_eq!(of(&both, "resources.requests"), None, "ours contradict each other");
+        assert_eq!(of(&applied, "image"), None, "another cause");
+    }
+
+    #[test]
+    fn what_a_security_context_cannot_have_beside_ours() {
+        let live = json!({"securityContext": {
+            "allowPrivilegeEscalation": true, "privileged": true, "readOnlyRootFilesystem": true,
+            "capabilities": {"add": ["CAP_SYS_ADMIN"], "drop": ["ALL"]},
+            "seccompProfile": {"type": "Localhost", "localhostProfile": "p"},
+        }});
+        let fields = json!({"f:securityContext": {
+            "f:allowPrivilegeEscalation": {}, "f:privileged": {}, "f:readOnlyRootFilesystem": {},
+            "f:capabilities": {"f:add": {}}, "f:seccompProfile": {"f:type": {}, "f:localhostProfile": {}},
+        }});
+        let of = |applied: Value| {
+            let applied = json!({"securityContext": applied});
+            let claimed = claimed_of_container(live.clone(), applied, fields.clone(), "securityContext.runAsUser");
+            claimed.map(|(ours, _)| ours["f:securityContext"].clone())
+        };
+        let escalation = of(json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}));
+        assert_eq!(escalation, Some(json!({"f:privileged": {}, "f:capabilities": {"f:add": {}}})));
+        let profile = of(json!({"seccompProfile": {"type": "RuntimeDefault"}}));
+        assert_eq!(profile, Some(json!({"f:seccompProfile": {"f:localhostProfile": {}}})));
+        for mistake in [
+            json!({"runAsUser": -5}),
+            json!({"allowPrivilegeEscalation": true, "runAsUser": -5}),
+            json!({"seccompProfile": {"type": "Localhost"}}),
+            json!({"allowPrivilegeEscalation": false, "privileged": true, "capabilities": {"add": ["X"]}}),
+        ] {
+            assert_eq!(of(mistake.clone()), None, "{mistake}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_of_the_resource_takes_nothing_from_others() {
+        let key = |path: &str| format!("k:{{\"mountPath\":\"{path}\"}}");
+        let live = json!({
+            "volumeMounts": [{"name": "a", "mountPath": "/a", "readOnly": true}, {"name": "a", "mountPath": "/theirs"}],
+            "livenessProbe": {"httpGet": {"port": 8080}, "failureThreshold": 7},
+            "lifecycle": {"postStart": {"exec": {"command": ["x"]}}},
+            "env": [{"name": "EMPTY", "valueFrom": {}}, {"name": "NONE", "value": "x"}],
+            "ports": [{"name": "theirs", "containerPort": 5}],
+            "tty": true,
+        });
+        let theirs = json!({
+            "f:volumeMounts": {key("/a"): {"f:readOnly": {}}, key("/theirs"): {".": {}, "f:mountPath": {}, "f:name": {}}},
+            "f:livenessProbe": {"f:failureThreshold": {}},
+            "f:lifecycle": {"f:postStart": {"f:exec": {"f:command": {}}}},
+            "f:env": {"k:{\"name\":\"EMPTY\"}": {"f:valueFrom": {}}, "k:{\"name\":\"NONE\"}": {"f:value": {}}},
+            "f:ports": {"k:{\"containerPort\":5}": {"f:name": {}, "f:containerPort": {}}},
+            "f:tty": {},
+        });
+        let mounts = |more: Value| json!({"volumeMounts": [{"name": "a", "mountPath": "/a"}, more]});
+        for (mistake, refused) in [
+            (mounts(json!({"name": "gone", "mountPath": "/gone"})), "volumeMounts[2].name"),
+            // A volume that another mounts elsewhere.
+            (mounts(json!({"name": "a", "mountPath": "a:b"})), "volumeMounts[2].mountPath"),
+            (json!({"volumeMounts": [{"name": "a", "mountPath": "/a", "subPath": "../x"}]}), "volumeMounts[0].subPath"),
+            (json!({"livenessProbe": {"httpGet": {"port": 99999}}}), "livenessProbe.httpGet.port"),
+            // Ours alone switches.
+            (json!({"livenessProbe": {"tcpSocket": {"port": 99999}}}), "livenessProbe.tcpSocket.port"),
+            (
+                json!({"livenessProbe": {"httpGet": {"port": 8080}, "terminationGracePeriodSeconds": 0}}),
+                "livenessProbe.terminationGracePeriodSeconds",
+            ),
+            (json!({"lifecycle": {"preStop": {"exec": {}}}}), "lifecycle.preStop.exec.command"),
+            (json!({"env": [{"name": "EMPTY", "value": ""}, {"name": "NONE"}, {"name": "="}]}), "env[2].name"),
+            (json!({"ports": [{"name": "ours", "containerPort": 99999}]}), "ports[1].containerPort"),
+            (json!({"tty": 1}), "tty"),
+        ] {
+            let claimed = claimed_of_container(live.clone(), mistake.clone(), theirs.clone(), refused);
+            assert_eq!(claimed, None, "{mistake}");
+        }
     }
 
     #[test]
@@ -332,12 +475,21 @@ mod tests {
                 "containers",
                 "env",
                 "ports",
+                "resources",
+                "limits",
+                "requests",
+                "securityContext",
+                "livenessProbe",
                 "name",
                 "f:spec",
                 "f:template",
                 "f:containers",
                 "f:env",
                 "f:ports",
+                "f:resources",
+                "f:limits",
+                "f:securityContext",
+                "f:livenessProbe",
                 "f:value",
                 "k:{\"name\":\"a\"}",
                 "k:{",
@@ -352,7 +504,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_read(live in any_fields(), applied in any_fields(), fields in any_fields(), refused in "(spec|template|containers|env|\\.|\\[|\\]|0){0,9}") {
+        fn anything_is_read(live in any_fields(), applied in any_fields(), fields in any_fields(), refused in "(spec|template|containers|env|resources|securityContext|livenessProbe|\\.|\\[|\\]|0){0,9}") {
             let mut live = live;
             if live.is_object() {
                 live["metadata"] = json!({"managedFields": managed(&fields, &fields)});
