@@ -100,6 +100,8 @@ fn injected(ns: &Namespace) -> Result<(), Failed> {
     assert_injected(ns, "Deployment/foo", proxy)?;
     assert_injected(ns, "StatefulSet/foo", "example:1")?;
 
+    // A busy machine is still at its status.
+    ns.settled("foo")?;
     // Everything is looked at each second.
     let audit = ns.audit();
     std::thread::sleep(Duration::from_secs(5));
