@@ -84,6 +84,26 @@ async fn new_sessions_go_to_ready_pods_and_old_ones_stay() {
     assert_eq!(client.post(Some(&id), CALL).await.body, "a", "pinned to the pod that is not ready");
 }
 
+/// As they come after `kubectl wait`, which may know of the first ready pod before the proxy's next look at DNS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_session_waits_for_the_first_pod_to_be_ready() {
+    let ([a], port) = pods(["a"]).await;
+    let dns = dns(&[(0, &a)]).await;
+    dns.zone.lock().ready.clear();
+    let proxy = replica(&dns, port, &sessions(port)).await;
+    let mut client = Client::connect(proxy.address).await;
+    let begun = Instant::now();
+    let reply = client.post(None, INITIALIZE).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "none is ready");
+    assert!(begun.elapsed() < PATIENCE, "told in time");
+    let ready = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        dns.zone.lock().ready = vec![ip(&a)];
+    };
+    let (reply, ()) = tokio::join!(client.post(None, INITIALIZE), ready);
+    assert_eq!((reply.status, reply.body.as_str()), (200, "a"), "{reply:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_is_gone_only_by_a_good_answer() {
     let ([a, b], port) = pods(["a", "b"]).await;

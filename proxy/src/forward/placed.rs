@@ -64,7 +64,7 @@ impl Call {
     async fn send_to_best(&self, slot: &mut Option<Request<RequestBody>>) -> Result<(Sent, Target, Placement), Answer> {
         let mut tried: Vec<PodId> = Vec::new();
         loop {
-            let Some(placement) = self.worker().place(&tried, self.sessionless) else { return Err(Answer::NoPod) };
+            let Some(placement) = self.next_best(&tried, self.sessionless).await else { return Err(Answer::NoPod) };
             tried.push(placement.pod);
             // Between two looks the pod may have left.
             let Some(target) = self.worker().target(placement.pod) else { continue };
@@ -82,6 +82,16 @@ impl Call {
         }
     }
 
+    /// The best pod that was not tried yet. Where none is ready at all, the next one that becomes so, within limits.
+    async fn next_best(&self, tried: &[PodId], sessionless: bool) -> Option<Placement> {
+        let placement = self.worker().place(tried, sessionless);
+        if placement.is_some() || !tried.is_empty() {
+            return placement;
+        }
+        Box::pin(self.shared().pods.wait_for_ready()).await;
+        self.worker().place(tried, sessionless)
+    }
+
     /// Pins the client's own id to the best pod, or follows whoever was first, then goes there.
     pub(super) async fn claim(
         self,
@@ -92,7 +102,7 @@ impl Call {
         let (mut tried, mut mode) = (Vec::new(), PinMode::First);
         let mut slot = Some((head, body));
         let answer = loop {
-            let Some(placement) = self.worker().place(&tried, false) else { break Answer::NoPod };
+            let Some(placement) = self.next_best(&tried, false).await else { break Answer::NoPod };
             let pod = placement.pod;
             let (pod, mine) = match self.shared().sessions.pin(&key, pod, self.path(), mode).await {
                 PinOutcome::Pinned => (pod, true),

@@ -149,6 +149,22 @@ impl Pods {
         self.wanted.notify_one();
     }
 
+    /// Waits until a pod may get new sessions, as long as a request waits for an answer. Whoever waits for a server to be
+    /// ready, as `kubectl wait` does, may hear of its first pod before the next look at DNS does.
+    pub async fn wait_for_ready(&self) {
+        let mut rounds = self.round.subscribe();
+        let found = async {
+            while self.current().ready().is_empty() {
+                self.wanted.notify_one();
+                if rounds.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // The caller looks what there is.
+        let _ = tokio::time::timeout(PATIENCE, found).await;
+    }
+
     /// How the pod of a pin stands, which was read from the store just now or had already. One that was read may be of a
     /// pod that has just joined, so the proof of its end has to be younger than that; for the others, younger than the
     /// answer that first lacked the pod.
