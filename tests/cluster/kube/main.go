@@ -16,8 +16,6 @@ import (
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
-	"k8s.io/kubectl/pkg/cmd"
-	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
@@ -32,7 +30,6 @@ var programs = map[string]func(){
 	"kube-proxy":              func() { run(proxy.NewProxyCommand()) },
 	"kube-scheduler":          func() { run(scheduler.NewSchedulerCommand()) },
 	"kubelet":                 func() { run(kubelet.NewKubeletCommand(context.Background())) },
-	"kubectl":                 kubectl,
 }
 
 func main() {
@@ -51,11 +48,4 @@ func main() {
 
 func run(command *cobra.Command) {
 	os.Exit(cli.Run(command))
-}
-
-// kubectl prints its own errors, and its exit status says which kind they are.
-func kubectl() {
-	if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
-		cmdutil.CheckErr(err)
-	}
 }

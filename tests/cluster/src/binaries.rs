@@ -6,30 +6,42 @@ use std::path::PathBuf;
 use crate::go_module::GoModule;
 use crate::{Error, Result};
 
+/// Without these, its programs call themselves v0.0.0.
+const KUBERNETES: &str = "k8s.io/component-base/version.gitVersion=v1.34.4
+    k8s.io/component-base/version.gitMajor=1
+    k8s.io/component-base/version.gitMinor=34";
+
 /// Every program that a test can ask for is in one of these.
-const MODULES: [GoModule; 5] = [
+const MODULES: [GoModule; 6] = [
     GoModule {
         name: "kube",
+        directory: "kube",
         title: "Kubernetes v1.34.4",
         takes: "4 to 10 minutes",
         package: ".",
-        programs: &[
-            "etcd",
-            "kube-apiserver",
-            "kube-controller-manager",
-            "kube-proxy",
-            "kube-scheduler",
-            "kubectl",
-            "kubelet",
-        ],
-        variables: "k8s.io/component-base/version.gitVersion=v1.34.4
-            k8s.io/component-base/version.gitMajor=1
-            k8s.io/component-base/version.gitMinor=34",
+        programs: &["etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet"],
+        variables: KUBERNETES,
         sources: &[include_str!("../kube/go.mod"), include_str!("../kube/go.sum"), include_str!("../kube/main.go")],
         version: "v1.34.4",
     },
     GoModule {
+        name: "kubectl",
+        directory: "kube",
+        title: "kubectl v1.34.4",
+        takes: "seconds after Kubernetes, else two minutes",
+        package: "./kubectl",
+        programs: &["kubectl"],
+        variables: KUBERNETES,
+        sources: &[
+            include_str!("../kube/go.mod"),
+            include_str!("../kube/go.sum"),
+            include_str!("../kube/kubectl/main.go"),
+        ],
+        version: "v1.34.4",
+    },
+    GoModule {
         name: "helm",
+        directory: "helm",
         title: "Helm v3.19.0",
         takes: "a minute",
         package: "helm.sh/helm/v3/cmd/helm",
@@ -45,6 +57,7 @@ const MODULES: [GoModule; 5] = [
     },
     GoModule {
         name: "coredns",
+        directory: "coredns",
         title: "CoreDNS v1.12.4",
         takes: "two minutes",
         package: "github.com/coredns/coredns",
@@ -55,6 +68,7 @@ const MODULES: [GoModule; 5] = [
     },
     GoModule {
         name: "cert-manager",
+        directory: "cert-manager",
         title: "cert-manager v1.18.2",
         takes: "two minutes",
         package: ".",
@@ -69,6 +83,7 @@ const MODULES: [GoModule; 5] = [
     },
     GoModule {
         name: "metrics-server",
+        directory: "metrics-server",
         title: "metrics-server v0.8.0",
         takes: "half a minute after Kubernetes, else three minutes",
         package: "sigs.k8s.io/metrics-server/cmd/metrics-server",

@@ -20,8 +20,10 @@ const REPORT_EVERY: Duration = Duration::from_secs(15);
 /// What is built, and how.
 #[derive(Debug)]
 pub(crate) struct GoModule {
-    /// Its directory beside `src/`, which is also the name of its binary.
+    /// The name of its binary.
     pub(crate) name: &'static str,
+    /// Its directory beside `src/`.
+    pub(crate) directory: &'static str,
     /// For people, as in `Kubernetes v1.34.4`.
     pub(crate) title: &'static str,
     /// How long a build takes when nothing is cached, for people.
@@ -92,7 +94,7 @@ impl GoModule {
             .arg("-o")
             .arg(output)
             .arg(self.package)
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(self.name))
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(self.directory))
             // Static, so that it also runs in images without a libc.
             .env("CGO_ENABLED", "0")
             .env("GOWORK", "off")
