@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use berth_test_cluster::{Error, Installation, Result, Stage, VMCP_IMAGE};
 use libtest_mimic::{Failed, Trial};
 
+use crate::api::Eyes;
 use crate::scene::Scene;
 
 /// The controller looks at everything again this often, so that what it would write again and again shows.
@@ -17,7 +18,7 @@ const RESYNC: &str = "--controller-resync=10s";
 /// One cluster with Berth installed, shared by all trials: a node of its own, or one that is there already.
 #[derive(Default)]
 pub(crate) struct Context {
-    started: OnceLock<(Installation, Stage)>,
+    started: OnceLock<(Installation, Eyes, Stage)>,
     metrics: Mutex<bool>,
 }
 
@@ -30,7 +31,8 @@ impl Context {
         let arguments = Self::values();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let installation = Installation::new(&stage, programs, &arguments)?;
-        self.started.get_or_init(|| (installation, stage));
+        let eyes = Eyes::connect(stage.kubectl().kubeconfig())?;
+        self.started.get_or_init(|| (installation, eyes, stage));
         Ok(())
     }
 
@@ -46,11 +48,15 @@ impl Context {
         vec!["--set-string".to_owned(), values]
     }
 
-    fn started(&self) -> &(Installation, Stage) {
+    fn started(&self) -> &(Installation, Eyes, Stage) {
         self.started.get().expect("started before the trials run")
     }
 
     pub(crate) fn stage(&self) -> &Stage {
+        &self.started().2
+    }
+
+    pub(crate) fn eyes(&self) -> &Eyes {
         &self.started().1
     }
 

@@ -54,9 +54,8 @@ impl<'a> Scene<'a> {
     /// Waits until nothing is left of the trials before, for one that runs alone.
     pub(crate) fn wait_until_alone(&self) -> Result<()> {
         wait_for("the end of what other trials had", BOUND, || {
-            let names = self.kubectl.run(&["get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}"])?.ok()?;
-            let others = names.split(' ').filter(|name| self.is_of_another_trial(name));
-            Ok((others.count() == 0).then_some(()))
+            let names = self.ctx.eyes().namespaces()?;
+            Ok((!names.iter().any(|name| self.is_of_another_trial(name))).then_some(()))
         })
     }
 
@@ -85,15 +84,12 @@ impl<'a> Scene<'a> {
     }
 
     pub(crate) fn get(&self, what: &str) -> Result<Value> {
-        self.kubectl.get_json(what)
+        self.ctx.eyes().get(&self.name, what)
     }
 
     /// Objects of one kind.
     pub(crate) fn list(&self, kind: &str) -> Result<Vec<Value>> {
-        let text = self.kubectl.run(&["get", kind, "-o", "json"])?.ok()?;
-        let list: Value =
-            serde_json::from_str(&text).map_err(|error| Error::new(format!("kubectl get {kind}: {error}")))?;
-        Ok(list["items"].as_array().cloned().unwrap_or_default())
+        self.ctx.eyes().list(&self.name, kind)
     }
 
     /// The pods that a workload's controller made and that are not being deleted, by name: `ReplicaSet` for those in

@@ -92,7 +92,7 @@ fn rolls_nothing(scene: &Scene<'_>) -> Result<(), Failed> {
     let system = scene.kubectl.in_namespace("berth-system");
     wait_for("three controllers of the next version", BOUND, || {
         call(&mut client, &mut last)?;
-        let pods = system.get_json("pods")?["items"].as_array().cloned().unwrap_or_default();
+        let pods = scene.ctx.eyes().list("berth-system", "pods")?;
         let next = pods.iter().filter(|pod| {
             let status = &pod["status"]["containerStatuses"][0];
             pod["spec"]["containers"][0]["image"] == format!("berth:{NEXT}") && status["ready"] == true

@@ -59,8 +59,9 @@ fn storages(scene: &Scene<'_>) -> Result<(), Failed> {
     for (name, _, expected) in &cases {
         let deployment = format!("deployment/{name}");
         wait_for(&format!("{deployment} available"), BOUND, || {
-            let found = scene.kubectl.run(&["get", &deployment, "-o", "jsonpath={.status.availableReplicas}"])?;
-            Ok((found.stdout == "1").then_some(()))
+            let all = scene.list("deployments")?;
+            let found = all.iter().find(|one| one["metadata"]["name"] == *name);
+            Ok(found.is_some_and(|found| found["status"]["availableReplicas"] == 1).then_some(()))
         })?;
         let container = scene.get(&deployment)?["spec"]["template"]["spec"]["containers"][0].clone();
         assert_eq!(container["name"], "vmcp");

@@ -77,7 +77,7 @@ fn cpu(percent: u32) -> Value {
 fn wait_until_active(scene: &Scene<'_>, autoscaler: &str) -> Result<()> {
     let mut last = Value::Null;
     let seen = wait_for(&format!("{autoscaler} at work"), BOUND, || {
-        last = scene.get(&format!("hpa/{autoscaler}"))?["status"].clone();
+        last = scene.get(&format!("horizontalpodautoscaler/{autoscaler}"))?["status"].clone();
         let conditions = last["conditions"].as_array().cloned().unwrap_or_default();
         let is_true = |kind: &str| conditions.iter().any(|one| one["type"] == kind && one["status"] == "True");
         let number = last["currentMetrics"][0]["resource"]["current"]["averageUtilization"].is_number();
