@@ -3,7 +3,9 @@
 //! Decisions do no I/O. Where one needs an object that the review does not carry, it answers with the [`Need`]; whoever
 //! called it finds the object, adds the answer to the [`Facts`] and asks again.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -29,13 +31,21 @@ pub struct CrQuery {
     pub name: String,
     /// The uid it must have; a copy with another one is outdated, or the resource is gone. `None` for any.
     pub uid: Option<String>,
-    /// A copy of a lower generation is outdated.
-    pub min_generation: i64,
+    /// Which copies will do.
+    pub freshness: Freshness,
 }
 
-impl CrQuery {
-    /// A `min_generation` that no cached copy has: asks for a live one.
-    pub const LIVE: i64 = i64::MAX;
+/// How new a copy of a custom resource has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Of this generation, or a later one. Where the cache has none, the API server is asked.
+    Generation(i64),
+    /// Of this `resourceVersion`, or a later one. Where the cache has none, the API server is asked.
+    Version(u128),
+    /// The API server is asked in any case.
+    Now,
+    /// Of this generation, or a later one, from a cache that follows the cluster. The API server is not asked.
+    Followed(i64),
 }
 
 /// Names a workload.
@@ -56,8 +66,26 @@ pub enum Answer<T> {
     Found(T),
     /// It does not exist.
     Absent,
-    /// It could not be read in time; the reason.
-    Unreadable(String),
+    /// It could not be read.
+    Unreadable(Unread),
+}
+
+/// Why an object could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The API server says so, or cannot be asked.
+    Failed(String),
+    /// No answer came in the time that there is for a review, which is this long.
+    Late(Duration),
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(reason) => f.write_str(reason),
+            Self::Late(waited) => write!(f, "no answer within {} ms", waited.as_millis()),
+        }
+    }
 }
 
 /// A stored workload as far as the rules of others need it.

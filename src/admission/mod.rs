@@ -13,7 +13,7 @@ mod verdict;
 mod workload;
 mod write;
 
-pub use facts::{Answer, CrQuery, Facts, LiveSpec, LiveWorkload, Need, WorkloadQuery};
+pub use facts::{Answer, CrQuery, Facts, Freshness, LiveSpec, LiveWorkload, Need, Unread, WorkloadQuery};
 pub use review::{GroupResource, GroupVersionKind, Operation, Review, ReviewError};
 pub use target::{Scalable, Target};
 pub(crate) use template::{generation_entry, password_entry};

@@ -1,17 +1,16 @@
 //! A Deployment or StatefulSet of a review, read as far as the rules need it.
 
 use std::cell::OnceCell;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::facts::{Answer, CrQuery, Facts, Need};
+use super::facts::{Answer, CrQuery, Facts, Freshness, Need, Unread};
 use super::review::{Operation, Review};
 use super::verdict::{Reason, Verdict};
 use super::{sparse, stamp};
-use crate::policy::{CodeWord, CrKind, CustomResource, Metadata, Object, Problem, object};
+use crate::policy::{CodeWord, CustomResource, Metadata, Object, Problem, object};
 
 /// What the rules read of a workload. Its pod template stays unread until a rule needs it.
 #[derive(Debug, Deserialize)]
@@ -109,39 +108,78 @@ pub(super) fn objects<'a, T>(
     Ok((new, old))
 }
 
-/// The answer when an owner or a scale's parent could not be read in time.
-pub(super) fn policy_not_found(what: &str, reason: &str) -> Interrupt {
+/// The answer when an owner or a scale's parent could not be read.
+pub(super) fn policy_not_found(what: &str, reason: &Unread) -> Interrupt {
     let sentence = format!("{what} could not be read ({reason}), so nothing is known of its policy; try again");
-    Interrupt::Done(Verdict::refuse(500, Reason::InternalError, Some(CodeWord::PolicyNotFound), &sentence))
+    Interrupt::Done(not_found(&sentence))
+}
+
+fn not_found(sentence: &str) -> Verdict {
+    Verdict::refuse(500, Reason::InternalError, Some(CodeWord::PolicyNotFound), sentence)
+}
+
+/// A custom resource, and whether that is how it is now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'f> {
+    pub(super) cr: &'f CustomResource,
+    /// Why it could not be read anew, where this is a copy that may be outdated.
+    pub(super) unread: Option<&'f Unread>,
+}
+
+impl Known<'_> {
+    /// What becomes of a verdict that was found by it.
+    ///
+    /// A copy that the cluster was followed with is moments old: what it allows is let through, as a write of those moments
+    /// would have been. What it refuses may have been mended in them, so that is not said of the object.
+    pub(super) fn confirm(&self, verdict: Verdict) -> Verdict {
+        let (Some(unread), Some(refusal)) = (self.unread, verdict.refusal()) else { return verdict };
+        let sentence = format!(
+            "{} \"{}\" could not be read ({unread}), and by what was known of it before: {}; try again",
+            self.cr.kind.as_str(),
+            self.cr.meta.name,
+            refusal.message,
+        );
+        Verdict { warnings: verdict.warnings, ..not_found(&sentence) }
+    }
 }
 
 /// The custom resource that controls an object, if there is one and it still exists.
 ///
-/// `min_generation` is the highest generation that the object is known to have been made from; asked for only where
-/// there is an owner.
+/// `freshness` says which copies will do, and the lowest generation of one where the API server takes too long; asked for
+/// only where there is an owner.
 pub(super) fn owner<'f>(
     metadata: &Metadata,
     namespace: &str,
-    min_generation: impl FnOnce() -> i64,
+    freshness: impl FnOnce() -> (Freshness, i64),
     facts: &'f Facts,
-) -> Result<Option<&'f Arc<CustomResource>>, Interrupt> {
+) -> Result<Option<Known<'f>>, Interrupt> {
     let Some(controller) = metadata.controller() else { return Ok(None) };
+    let (freshness, min_generation) = freshness();
     let query = CrQuery {
         kind: controller.kind,
         namespace: namespace.to_owned(),
         name: controller.name,
         uid: (!controller.uid.is_empty()).then_some(controller.uid),
-        min_generation: min_generation(),
+        freshness,
     };
-    custom_resource(query, facts)
+    custom_resource(query, min_generation, facts)
 }
 
-/// A custom resource by query.
-pub(super) fn custom_resource(query: CrQuery, facts: &Facts) -> Result<Option<&Arc<CustomResource>>, Interrupt> {
-    let (kind, name): (CrKind, String) = (query.kind, query.name.clone());
+/// A custom resource by query; where the API server takes too long to say how it is now, a copy of `min_generation` at least.
+pub(super) fn custom_resource(
+    query: CrQuery,
+    min_generation: i64,
+    facts: &Facts,
+) -> Result<Option<Known<'_>>, Interrupt> {
+    let copy = CrQuery { freshness: Freshness::Followed(min_generation), ..query.clone() };
+    let what = format!("{} \"{}\"", query.kind.as_str(), query.name);
     match facts.custom_resource(query)? {
-        Answer::Found(cr) => Ok(Some(cr)),
+        Answer::Found(cr) => Ok(Some(Known { cr, unread: None })),
         Answer::Absent => Ok(None),
-        Answer::Unreadable(reason) => Err(policy_not_found(&format!("{} \"{name}\"", kind.as_str()), reason)),
+        Answer::Unreadable(unread @ Unread::Failed(_)) => Err(policy_not_found(&what, unread)),
+        Answer::Unreadable(unread @ Unread::Late(_)) => match facts.custom_resource(copy)? {
+            Answer::Found(cr) => Ok(Some(Known { cr, unread: Some(unread) })),
+            Answer::Absent | Answer::Unreadable(_) => Err(policy_not_found(&what, unread)),
+        },
     }
 }

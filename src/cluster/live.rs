@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::resource::{Arriving, api_resource};
-use crate::admission::{Answer, CrQuery, LiveWorkload, WorkloadQuery};
+use crate::admission::{Answer, CrQuery, LiveWorkload, Unread, WorkloadQuery};
 use crate::metrics::{LiveRead, LiveReadResult};
 use crate::policy::CustomResource;
 use crate::policy::names::TOOLHIVE_VERSIONS;
@@ -42,12 +42,12 @@ impl Shared {
                 Ok(found) => found,
                 Err(Failure::NotFound { object: true }) => return Answer::Absent,
                 Err(Failure::NotFound { object: false }) => continue,
-                Err(Failure::Other(reason)) => return Answer::Unreadable(reason),
+                Err(Failure::Other(reason)) => return unreadable(reason),
             };
             return match found.read(query.kind, self.default_storage.as_ref()) {
                 Ok(copy) if query.uid.as_ref().is_none_or(|uid| *uid == copy.meta.uid) => Answer::Found(Arc::new(copy)),
                 Ok(_) => Answer::Absent,
-                Err(error) => Answer::Unreadable(format!("the API server's copy of it cannot be read: {error}")),
+                Err(error) => unreadable(format!("the API server's copy of it cannot be read: {error}")),
             };
         }
         Answer::Absent
@@ -67,12 +67,12 @@ impl Shared {
         let collection = format!("/apis/apps/v1/namespaces/{}/{}", query.namespace, query.kind.plural());
         let request = match Request::new(collection).get(&query.name, &GetParams::default()) {
             Ok(request) => request,
-            Err(error) => return Answer::Unreadable(error.to_string()),
+            Err(error) => return unreadable(error.to_string()),
         };
         match bounded(self.client.request(request)).await {
             Ok(workload) => Answer::Found(workload),
             Err(Failure::NotFound { .. }) => Answer::Absent,
-            Err(Failure::Other(reason)) => Answer::Unreadable(reason),
+            Err(Failure::Other(reason)) => unreadable(reason),
         }
     }
 
@@ -84,6 +84,11 @@ impl Shared {
         };
         self.metrics.live_read(object, result);
     }
+}
+
+/// What the API server could not be asked for, or would not give.
+pub(super) fn unreadable<T>(reason: String) -> Answer<T> {
+    Answer::Unreadable(Unread::Failed(reason))
 }
 
 /// Why there is no object.

@@ -1,9 +1,11 @@
 //! Where decisions find what they ask for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Cluster;
-use crate::admission::{Answer, CrQuery, Facts, LiveWorkload, Need};
+use super::live::unreadable;
+use crate::admission::{Answer, CrQuery, Facts, LiveWorkload, Need, Unread};
 use crate::policy::CustomResource;
 
 /// Finds objects: in a cluster, or among those that were given.
@@ -54,7 +56,7 @@ impl Given {
     pub fn find(&self, need: &Need) -> Found {
         match need {
             Need::CustomResource(query) if self.unreadable.contains(&query.name) => {
-                Found::CustomResource(Answer::Unreadable("the API server does not answer".to_owned()))
+                Found::CustomResource(unreadable("the API server does not answer".to_owned()))
             }
             Need::CustomResource(query) => {
                 let found = self.custom_resources.iter().find(|resource| matches(query, resource));
@@ -80,6 +82,15 @@ fn matches(query: &CrQuery, resource: &CustomResource) -> bool {
 }
 
 impl Found {
+    /// What comes of a need that nobody answers for so long.
+    #[must_use]
+    pub fn late(need: &Need, waited: Duration) -> Self {
+        match need {
+            Need::CustomResource(_) => Self::CustomResource(Answer::Unreadable(Unread::Late(waited))),
+            Need::Workload(_) => Self::Workload(Answer::Unreadable(Unread::Late(waited))),
+        }
+    }
+
     /// Adds it to what is known, as the answer to `need`.
     pub fn add_to(self, facts: &mut Facts, need: Need) {
         match (self, need) {

@@ -15,13 +15,15 @@ use std::time::Duration;
 use kube::{Client, Config};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub use lookup::{Found, Given, Lookup};
 pub use watch::Watch;
 pub use whole::CrKey;
 
+use self::live::unreadable;
 use self::store::Store;
-use crate::admission::{Answer, CrQuery, LiveWorkload, WorkloadQuery};
+use crate::admission::{Answer, CrQuery, Freshness, LiveWorkload, WorkloadQuery};
 use crate::metrics::Metrics;
 use crate::policy::{CrKind, CustomResource, RedisStorage};
 
@@ -99,11 +101,11 @@ impl Cluster {
 
     /// A custom resource: from the cache where its copy is new enough, else from the API server.
     pub(crate) async fn custom_resource(&self, query: &CrQuery) -> Answer<Arc<CustomResource>> {
-        if let Some(cached) = self.shared.store.get(query.kind, &query.namespace, &query.name) {
-            let same = query.uid.as_ref().is_none_or(|uid| *uid == cached.meta.uid);
-            if same && cached.meta.generation >= query.min_generation {
-                return Answer::Found(cached);
-            }
+        if let Some(cached) = self.shared.store.find(query, Instant::now()) {
+            return Answer::Found(cached);
+        }
+        if let Freshness::Followed(_) = query.freshness {
+            return unreadable("there is no copy of it that is known to be of late".to_owned());
         }
         let (shared, query) = (Arc::clone(&self.shared), query.clone());
         self.run(async move { shared.read_custom_resource(&query).await }).await
@@ -117,7 +119,7 @@ impl Cluster {
 
     async fn run<T: Send + 'static>(&self, read: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
         let read = self.shared.runtime.spawn(read);
-        read.await.unwrap_or_else(|error| Answer::Unreadable(format!("the read was given up: {error}")))
+        read.await.unwrap_or_else(|error| unreadable(format!("the read was given up: {error}")))
     }
 }
 

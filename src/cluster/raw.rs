@@ -5,7 +5,7 @@ use kube::core::Request;
 use serde_json::Value;
 
 use super::Cluster;
-use super::live::{Failure, bounded, could_exist};
+use super::live::{Failure, bounded, could_exist, unreadable};
 use crate::admission::Answer;
 
 impl Cluster {
@@ -25,13 +25,13 @@ impl Cluster {
             let collection = format!("/apis/{group}/{version}/namespaces/{namespace}/{plural}");
             let request = match Request::new(collection).get(name, &GetParams::default()) {
                 Ok(request) => request,
-                Err(error) => return Answer::Unreadable(error.to_string()),
+                Err(error) => return unreadable(error.to_string()),
             };
             match bounded(self.shared.client.request(request)).await {
                 Ok(object) => return Answer::Found(object),
                 Err(Failure::NotFound { object: true }) => return Answer::Absent,
                 Err(Failure::NotFound { object: false }) => {}
-                Err(Failure::Other(reason)) => return Answer::Unreadable(reason),
+                Err(Failure::Other(reason)) => return unreadable(reason),
             }
         }
         Answer::Absent

@@ -4,6 +4,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use tokio::time::Instant;
+
+use super::watching::LOST;
+use crate::admission::{CrQuery, Freshness};
 use crate::policy::{CrKind, CustomResource};
 
 /// Namespace and name.
@@ -36,11 +40,29 @@ pub(super) struct Store {
 struct Kind {
     version: Option<&'static str>,
     copies: Copies,
+    /// When the watch failed last, if nothing has come of it since.
+    failed: Option<Instant>,
 }
 
 impl Store {
-    pub(super) fn get(&self, kind: CrKind, namespace: &str, name: &str) -> Option<Arc<CustomResource>> {
-        self.read(kind).copies.get(&(namespace.to_owned(), name.to_owned()))?.read.clone()
+    /// The copy that will do for a query.
+    pub(super) fn find(&self, query: &CrQuery, now: Instant) -> Option<Arc<CustomResource>> {
+        let kind = self.read(query.kind);
+        let copy = kind.copies.get(&(query.namespace.clone(), query.name.clone()))?;
+        let read = copy.read.as_ref()?;
+        let new_enough = match query.freshness {
+            Freshness::Generation(generation) => read.meta.generation >= generation,
+            Freshness::Version(version) => copy.version >= Some(version),
+            Freshness::Now => false,
+            Freshness::Followed(generation) => read.meta.generation >= generation && kind.follows(now),
+        };
+        let same = query.uid.as_ref().is_none_or(|uid| *uid == read.meta.uid);
+        (same && new_enough).then(|| Arc::clone(read))
+    }
+
+    /// The watch of a kind works, or failed a moment ago.
+    pub(super) fn watched(&self, kind: CrKind, failed: Option<Instant>) {
+        self.write(kind).failed = failed;
     }
 
     /// The JSON of a copy.
@@ -125,6 +147,14 @@ impl Store {
 
     fn write(&self, kind: CrKind) -> RwLockWriteGuard<'_, Kind> {
         self.kind(kind).write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kind {
+    /// Whether the copies are moments old: a watch that goes on where it ended says so by no event, so one that has not
+    /// failed for long works.
+    fn follows(&self, now: Instant) -> bool {
+        self.failed.is_none_or(|failed| now.duration_since(failed) > LOST)
     }
 }
 

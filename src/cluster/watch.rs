@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Error};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
 use super::resource::{Arriving, api_resource};
@@ -50,6 +50,7 @@ impl Watch {
                         self.follow::<false>(version, &mut synced, &mut attempts).await;
                     }
                     // What is still said to be served is asked for again at once, otherwise.
+                    self.failed();
                     attempts.failed_before("not served any more".to_owned()).await;
                 }
                 Ok(None) => {
@@ -65,7 +66,10 @@ impl Watch {
                     }
                     sleep(jitter(LOOK_AGAIN)).await;
                 }
-                Err(reason) => attempts.failed_before(reason).await,
+                Err(reason) => {
+                    self.failed();
+                    attempts.failed_before(reason).await;
+                }
             }
         }
     }
@@ -107,7 +111,7 @@ impl Watch {
                     listing.insert(arriving.key(), arriving.copy(self.read(&arriving)));
                 }
                 Ok(Event::InitDone) => {
-                    attempts.succeeded();
+                    self.succeeded(attempts);
                     self.replace(std::mem::take(&mut listing));
                     tracing::info!(kind, version, objects = self.shared.store.count(self.kind), "cache synced");
                     if let Some(synced) = synced.take() {
@@ -115,7 +119,7 @@ impl Watch {
                     }
                 }
                 Ok(Event::Apply(arriving)) => {
-                    attempts.succeeded();
+                    self.succeeded(attempts);
                     // One that cannot be read leaves no outdated reading behind: a review then asks the API server.
                     if self.shared.store.insert(self.kind, arriving.key(), arriving.copy(self.read(&arriving))) {
                         self.shared.tell(self.kind, arriving.key());
@@ -131,9 +135,22 @@ impl Watch {
                     tracing::info!(kind, version, "not served any more");
                     return;
                 }
-                Err(error) => attempts.failed(&error).await,
+                Err(error) => {
+                    self.failed();
+                    attempts.failed(&error).await;
+                }
             }
         }
+    }
+
+    fn succeeded(&self, attempts: &mut Attempts) {
+        attempts.succeeded();
+        self.shared.store.watched(self.kind, None);
+    }
+
+    /// The copies may be outdated from now on.
+    fn failed(&self) {
+        self.shared.store.watched(self.kind, Some(Instant::now()));
     }
 
     fn read<const WHOLE: bool>(&self, arriving: &Arriving<WHOLE>) -> Option<crate::policy::CustomResource> {

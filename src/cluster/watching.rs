@@ -16,6 +16,8 @@ const LASTS: Duration = Duration::from_secs(30);
 pub(super) const SILENT: Duration = Duration::from_secs(45);
 /// Between attempts while the API server cannot be reached. Nothing is known of the cluster for so long after it is back.
 const LONGEST: Duration = Duration::from_secs(10);
+/// A watch that has not failed for so long works: whatever fails does it again before.
+pub(super) const LOST: Duration = SILENT.saturating_add(LONGEST);
 /// After it said that it has too much to do.
 const THROTTLED: Duration = Duration::from_secs(2);
 /// Objects in memory at once while a list comes in.
@@ -68,7 +70,7 @@ impl Attempts {
     fn pause(&mut self, reason: String) -> Duration {
         let now = Instant::now();
         // A watch that goes on where it ended says so by no event: what is long ago is another trouble.
-        if self.failed.is_some_and(|failed| now - failed > SILENT + LONGEST) {
+        if self.failed.is_some_and(|failed| now - failed > LOST) {
             self.backoff.reset();
         }
         self.failed = Some(now);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::provenance::{self, Provenance, number};
 use super::{Judged, Preview, changes, rules};
-use crate::admission::{CrQuery, LiveWorkload};
+use crate::admission::{CrQuery, Freshness, LiveWorkload};
 use crate::policy::names;
 use crate::policy::{CrKind, CustomResource, Role, Transport, WorkloadKind, resolve};
 
@@ -151,7 +151,7 @@ impl Preview<'_> {
                 namespace: judged.identity.namespace.clone(),
                 name: controller.name.clone(),
                 uid: (!controller.uid.is_empty()).then(|| controller.uid.clone()),
-                min_generation: 0,
+                freshness: Freshness::Generation(0),
             })
         });
         let Some(resolved) = resolve(kind, &metadata, owner.as_ref().map(|(cr, _)| cr.as_ref())) else {

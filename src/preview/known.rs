@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Identity;
-use crate::admission::{Answer, CrQuery, Facts, LiveWorkload, Need, Settings, WorkloadQuery};
+use crate::admission::{Answer, CrQuery, Facts, Freshness, LiveWorkload, Need, Settings, WorkloadQuery};
 use crate::policy::CustomResource;
 
 /// The custom resources and workloads of an input.
@@ -41,9 +41,11 @@ impl Known {
         })?;
         let mut cr = CustomResource::clone(cr);
         cr.meta.uid = query.uid.clone().unwrap_or(cr.meta.uid);
-        if cr.meta.generation == 0 && query.min_generation != CrQuery::LIVE {
+        if cr.meta.generation == 0
+            && let Freshness::Generation(generation) = query.freshness
+        {
             // Nobody knows how often it has changed; a stamp that a workload carries is not to be called too high.
-            cr.meta.generation = query.min_generation.max(1);
+            cr.meta.generation = generation.max(1);
         }
         Some((Arc::new(cr), value))
     }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::deadline::Deadline;
-use crate::admission::{Facts, Need, Reason, Review, ReviewError, Settings, Target, Verdict, Webhook, decide};
-use crate::cluster::Lookup;
+use crate::admission::{Facts, Need, Reason, Review, ReviewError, Settings, Verdict, Webhook, decide};
+use crate::cluster::{Found, Lookup};
 use crate::metrics::Metrics;
 use crate::policy::CodeWord;
 
-/// A decision asks for at most three things; more rounds mean that it asks for the same thing for ever.
+/// A decision asks for at most four things; more rounds mean that it asks for the same thing for ever.
 const MAX_ROUNDS: usize = 8;
 
 /// The shape of [`decide`].
@@ -75,35 +75,16 @@ impl Reviewer {
             let decision = catch_unwind(AssertUnwindSafe(|| (self.decide)(webhook, review, &facts, &self.settings)));
             match decision {
                 Ok(Ok(verdict)) => return verdict,
-                Ok(Err(need)) => match timeout_at(deadline.at(), self.lookup.find(&need)).await {
-                    Ok(found) => found.add_to(&mut facts, need),
-                    Err(_) => return out_of_time(&need, Target::of(review), deadline.allowed()),
-                },
+                Ok(Err(need)) => {
+                    // What the cache has costs no time, and is found after the deadline, too.
+                    let found = timeout_at(deadline.at(), self.lookup.find(&need)).await;
+                    found.unwrap_or_else(|_| Found::late(&need, deadline.allowed())).add_to(&mut facts, need);
+                }
                 Err(_) => return broken("the decision on this object ended in a panic"),
             }
         }
         broken("the decision on this object found no end")
     }
-}
-
-fn out_of_time(need: &Need, target: Option<Target>, allowed: Duration) -> Verdict {
-    let what = match need {
-        Need::CustomResource(query) => format!("{} \"{}/{}\"", query.kind.as_str(), query.namespace, query.name),
-        Need::Workload(query) => format!("{} \"{}/{}\"", query.kind.as_str(), query.namespace, query.name),
-    };
-    if matches!((need, target), (Need::Workload(_), Some(Target::Scale(_) | Target::Autoscaler))) {
-        let sentence = format!(
-            "{what} could not be read within {} ms, so it is not known whether it is Berth's",
-            allowed.as_millis()
-        );
-        return Verdict::undecided(&sentence);
-    }
-    let sentence = format!(
-        "{what}, whose rules apply to this object, could not be read within {} ms; nothing is wrong with the object \
-         itself, try again",
-        allowed.as_millis()
-    );
-    Verdict::refuse(500, Reason::InternalError, Some(CodeWord::PolicyNotFound), &sentence)
 }
 
 fn broken(what: &str) -> Verdict {
@@ -134,7 +115,7 @@ fn log(webhook: Webhook, review: &Review<'_>, verdict: &Verdict, took: Duration)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::CrQuery;
+    use crate::admission::{CrQuery, Freshness};
     use crate::cluster::Given;
     use crate::policy::CrKind;
     use serde_json::{Value, json};
@@ -154,7 +135,8 @@ mod tests {
 
     fn need() -> Need {
         let (namespace, name) = ("ns".to_owned(), "x".to_owned());
-        Need::CustomResource(CrQuery { kind: CrKind::McpServer, namespace, name, uid: None, min_generation: 0 })
+        let freshness = Freshness::Generation(0);
+        Need::CustomResource(CrQuery { kind: CrKind::McpServer, namespace, name, uid: None, freshness })
     }
 
     #[test]
@@ -170,15 +152,5 @@ mod tests {
         let answer = answer_of(|_, _, _, _| Err(need()));
         assert_eq!(answer["response"]["allowed"], json!(false));
         assert_eq!(answer["response"]["status"]["code"], json!(500));
-    }
-
-    #[test]
-    fn running_out_of_time_says_what_for_and_that_a_retry_helps() {
-        let verdict = out_of_time(&need(), None, Duration::from_secs(4));
-        let refusal = verdict.refusal().unwrap();
-        assert_eq!((refusal.code, refusal.word), (500, Some(CodeWord::PolicyNotFound)));
-        for part in ["MCPServer \"ns/x\"", "4000 ms", "try again", "[berth:PolicyNotFound]"] {
-            assert!(refusal.message.contains(part), "{}", refusal.message);
-        }
     }
 }

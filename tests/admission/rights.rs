@@ -51,8 +51,11 @@ fn not_decided(alone: &mut Alone, ns: &Namespace) -> Result<(), Failed> {
     // Whose workload it is cannot be known: it may be anybody's, so the registration decides, which lets it pass.
     kubectl.run(&["scale", "deployment/web", "--replicas=3"])?.ok()?;
     create(&autoscaler("web", &web, 3))?.ok()?;
-    let scaled = kubectl.run(&["scale", "mcpserver/foo", "--replicas=3"])?;
-    assert_undecided(&scaled, "", "scale.berth.dev", "MCPServer/foo", ns);
+    // The scale of a resource names the version that is stored, which is the one in the cache; an autoscaler names none.
+    kubectl.run(&["scale", "mcpserver/foo", "--replicas=3"])?.ok()?;
+    let target =
+        json!({"apiVersion": "toolhive.stacklok.dev/v1beta1", "kind": "MCPServer", "metadata": {"name": "foo"}});
+    assert_undecided(&create(&autoscaler("foo", &target, 3))?, creating, "scale.berth.dev", "MCPServer/foo", ns);
     let memory = r#"{"spec":{"sessionStorage":{"provider":"memory"}}}"#;
     let patched = kubectl.run(&["patch", "mcpserver/foo", "--type=merge", "-p", memory])?;
     assert_undecided(&patched, "", "resources.berth.dev", "StatefulSet/foo", ns);

@@ -9,4 +9,5 @@ mod odd_reviews;
 mod owned;
 mod properties;
 mod refusals;
+mod slow;
 mod world;

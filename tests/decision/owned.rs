@@ -184,7 +184,7 @@ fn a_workload_that_is_let_go_runs_on_as_it_is() {
 
 #[test]
 fn more_replicas_are_judged_by_the_owner_as_it_is_now() {
-    use berth::admission::{CrQuery, Facts, Need, Review, Settings, Webhook, decide};
+    use berth::admission::{Facts, Freshness, Need, Review, Settings, Webhook, decide};
     let live = world(1, http(json!({}))).create(&proxy()).stored();
     let mut scaled = live.clone();
     scaled["spec"]["replicas"] = json!(3);
@@ -192,12 +192,12 @@ fn more_replicas_are_judged_by_the_owner_as_it_is_now() {
         let body = review(new, Some(&live)).to_string();
         let review = Review::from_slice(body.as_bytes()).unwrap();
         match decide(Webhook::Validate, &review, &Facts::default(), &Settings::default()) {
-            Err(Need::CustomResource(query)) => query.min_generation,
+            Err(Need::CustomResource(query)) => query.freshness,
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(asked(&scaled), CrQuery::LIVE);
-    assert_eq!(asked(&live), 1, "a copy will do");
+    assert_eq!(asked(&scaled), Freshness::Now);
+    assert_eq!(asked(&live), Freshness::Generation(1), "a copy will do");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Every code word, at every door, and who is not locked in.
 
-use berth::admission::{Answer, CrQuery, Facts, Need, Review, Settings, Webhook, WorkloadQuery, decide};
+use berth::admission::{Answer, Facts, Freshness, Need, Review, Settings, Webhook, WorkloadQuery, decide};
 use berth::policy::{CrKind, WorkloadKind};
 use serde_json::{Value, json};
 
@@ -241,7 +241,7 @@ fn counts_written_from_outside_are_judged_by_the_owner_as_it_is_now() {
         let mut facts = Facts::default();
         facts.add_workload(query.clone(), Answer::Found(serde_json::from_value(workload.clone()).unwrap()));
         match decide(Webhook::Validate, &question, &facts, &Settings::default()) {
-            Err(Need::CustomResource(asked)) => assert_eq!(asked.min_generation, CrQuery::LIVE),
+            Err(Need::CustomResource(asked)) => assert_eq!(asked.freshness, Freshness::Now),
             other => panic!("{other:?}"),
         }
     }

@@ -1,9 +1,11 @@
 //! A small world to decide in: objects by builder, facts by list, verdicts by name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth::admission::{
-    Answer, CrQuery, Facts, LiveWorkload, Need, Review, Settings, Verdict, Webhook, WorkloadQuery, decide,
+    Answer, CrQuery, Facts, Freshness, LiveWorkload, Need, Review, Settings, Unread, Verdict, Webhook, WorkloadQuery,
+    decide,
 };
 use berth::policy::{CrKind, CustomResource, WorkloadKind};
 use serde_json::{Value, json};
@@ -16,7 +18,13 @@ pub(crate) struct World {
     pub(crate) custom_resources: Vec<(CrKind, Value)>,
     pub(crate) workloads: Vec<(WorkloadKind, Value)>,
     pub(crate) unreadable: bool,
+    /// No custom resource is read in time, and the cache has none that is newer than what is asked for.
+    pub(crate) slow: bool,
+    /// Nor is a workload.
+    pub(crate) very_slow: bool,
 }
+
+const LATE: Unread = Unread::Late(Duration::from_millis(1600));
 
 impl World {
     pub(crate) fn with_cr(kind: CrKind, cr: Value) -> Self {
@@ -29,7 +37,11 @@ impl World {
 
     fn find_cr(&self, query: &CrQuery) -> Answer<Arc<CustomResource>> {
         if self.unreadable {
-            return Answer::Unreadable("the API server did not answer within 2 s".to_owned());
+            return Answer::Unreadable(Unread::Failed("the API server answered 500: etcd is away".to_owned()));
+        }
+        let live = matches!(query.freshness, Freshness::Now | Freshness::Version(_));
+        if self.slow && live {
+            return Answer::Unreadable(LATE);
         }
         let found = self.custom_resources.iter().find_map(|(kind, value)| {
             let cr = CustomResource::from_value(*kind, value, None).unwrap();
@@ -41,7 +53,10 @@ impl World {
 
     fn find_workload(&self, query: &WorkloadQuery) -> Answer<LiveWorkload> {
         if self.unreadable {
-            return Answer::Unreadable("the API server did not answer within 2 s".to_owned());
+            return Answer::Unreadable(Unread::Failed("the API server answered 500: etcd is away".to_owned()));
+        }
+        if self.very_slow {
+            return Answer::Unreadable(LATE);
         }
         let named = |value: &Value| value["metadata"]["name"] == query.name.as_str();
         let found = self.workloads.iter().find(|(kind, value)| *kind == query.kind && named(value));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use berth::admission::{Answer, CrQuery, Need, WorkloadQuery};
+use berth::admission::{Answer, CrQuery, Freshness, Need, Unread, WorkloadQuery};
 use berth::cluster::{Cluster, Found, Lookup};
 use berth::metrics::Metrics;
 use berth::policy::{CrKind, CustomResource, WorkloadKind};
@@ -16,8 +16,8 @@ use crate::fake_api::{FakeApi, Reply, SERVERS, server};
 
 const OBJECT: &str = "/apis/toolhive.stacklok.dev/v1beta1/namespaces/default/mcpservers/web";
 
-struct Cache {
-    lookup: Lookup,
+pub(crate) struct Cache {
+    pub(crate) lookup: Lookup,
     synced: Arc<AtomicBool>,
 }
 
@@ -31,15 +31,19 @@ impl Cache {
         Self { lookup: Lookup::Cluster(cluster), synced }
     }
 
-    async fn synced(api: &FakeApi) -> Self {
+    pub(crate) async fn synced(api: &FakeApi) -> Self {
         let cache = Self::follow(api);
         until("the cache to sync", async || cache.synced.load(Ordering::Acquire)).await;
         cache
     }
 
-    async fn find(&self, uid: Option<&str>, min_generation: i64) -> Answer<Arc<CustomResource>> {
+    async fn find(&self, uid: Option<&str>, generation: i64) -> Answer<Arc<CustomResource>> {
+        self.find_as_new_as(uid, Freshness::Generation(generation)).await
+    }
+
+    async fn find_as_new_as(&self, uid: Option<&str>, freshness: Freshness) -> Answer<Arc<CustomResource>> {
         let (namespace, name, uid) = ("default".to_owned(), "web".to_owned(), uid.map(str::to_owned));
-        let need = Need::CustomResource(CrQuery { kind: CrKind::McpServer, namespace, name, uid, min_generation });
+        let need = Need::CustomResource(CrQuery { kind: CrKind::McpServer, namespace, name, uid, freshness });
         match self.lookup.find(&need).await {
             Found::CustomResource(answer) => answer,
             Found::Workload(answer) => panic!("{answer:?}"),
@@ -54,7 +58,7 @@ impl Cache {
     }
 }
 
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     let start = Instant::now();
     while !condition().await {
         assert!(start.elapsed() < Duration::from_secs(15), "waited in vain for {what}");
@@ -84,6 +88,39 @@ async fn only_a_copy_that_is_too_old_or_of_another_uid_costs_a_read() {
 }
 
 #[tokio::test]
+async fn a_copy_of_the_version_that_is_stored_will_do_and_no_copy_where_it_is_to_be_as_it_is_now() {
+    let api = FakeApi::start().await;
+    api.serve_servers("v1beta1", "1", &[server("web", "u", 3)]);
+    api.reply(OBJECT, Reply::Json(200, server("web", "u", 4)));
+    let cache = Cache::synced(&api).await;
+    let mut read = 0;
+    for (freshness, is_read) in [
+        (Freshness::Version(7), false),
+        (Freshness::Version(8), true),
+        (Freshness::Now, true),
+        (Freshness::Followed(3), false),
+    ] {
+        let Answer::Found(found) = cache.find_as_new_as(None, freshness).await else { panic!("not found") };
+        read += usize::from(is_read);
+        assert_eq!((found.meta.generation, api.asked(OBJECT)), (if is_read { 4 } else { 3 }, read), "{freshness:?}");
+    }
+    // Nobody is asked for a copy.
+    assert!(matches!(cache.find_as_new_as(None, Freshness::Followed(4)).await, Answer::Unreadable(_)));
+    assert_eq!(api.asked(OBJECT), read);
+    // What is not followed any more may be outdated by far.
+    api.stop();
+    let followed = async || matches!(cache.find_as_new_as(None, Freshness::Followed(3)).await, Answer::Found(_));
+    until("the end of the watch", async || !followed().await).await;
+    assert_eq!(cache.generation().await, Some(3));
+    let api = api.restart().await;
+    api.reply(
+        &format!("{SERVERS}?watch"),
+        Reply::Events(vec![json!({"type": "MODIFIED", "object": server("web", "u", 5)})]),
+    );
+    until("the watch to go on", followed).await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_absent_and_one_that_cannot_be_read_is_not() {
     let api = FakeApi::start().await;
     api.serve_servers("v1beta1", "1", &[]);
@@ -91,7 +128,7 @@ async fn a_server_that_is_not_there_is_absent_and_one_that_cannot_be_read_is_not
     assert_eq!(cache.find(None, 0).await, Answer::Absent);
     let status = json!({"kind": "Status", "code": 500, "message": "etcd is away", "reason": "InternalError"});
     api.reply(OBJECT, Reply::Json(500, status));
-    let Answer::Unreadable(reason) = cache.find(None, 0).await else { panic!("known") };
+    let Answer::Unreadable(Unread::Failed(reason)) = cache.find(None, 0).await else { panic!("known") };
     assert!(reason.contains("500") && reason.contains("etcd is away"), "{reason}");
     api.reply(OBJECT, Reply::Close);
     assert!(matches!(cache.find(None, 0).await, Answer::Unreadable(_)));
@@ -147,7 +184,8 @@ async fn changes_and_deletions_are_followed() {
     let namespace = "/apis/toolhive.stacklok.dev/v1beta1/namespaces/default/mcpservers";
     let find = async |name: &str| {
         let (kind, namespace, name) = (CrKind::McpServer, "default".to_owned(), name.to_owned());
-        cache.lookup.find(&Need::CustomResource(CrQuery { kind, namespace, name, uid: None, min_generation: 0 })).await
+        let freshness = Freshness::Generation(0);
+        cache.lookup.find(&Need::CustomResource(CrQuery { kind, namespace, name, uid: None, freshness })).await
     };
     until("the addition", async || matches!(find("new").await, Found::CustomResource(Answer::Found(_)))).await;
     assert!(matches!(find("old").await, Found::CustomResource(Answer::Absent)));

@@ -76,11 +76,16 @@ impl Fixture {
     }
 
     pub(crate) async fn start_with(tls: Tls) -> Self {
+        Self::start_in(tls, Lookup::Given(Given::default())).await
+    }
+
+    /// One that finds there what it has to know.
+    pub(crate) async fn start_in(tls: Tls, lookup: Lookup) -> Self {
         let metrics = Arc::new(Metrics::default());
         let certificates = Arc::new(Certificates::load(&tls.directory.0, Arc::clone(&metrics)).unwrap());
         let config = server_config(Arc::clone(&certificates) as _).unwrap();
         tokio::spawn(async move { certificates.follow().await });
-        let reviewer = Reviewer::new(Settings::default(), Lookup::Given(Given::default()), Arc::clone(&metrics));
+        let reviewer = Reviewer::new(Settings::default(), lookup, Arc::clone(&metrics));
         let readiness = Readiness::default();
         let (server, admin) = (Server::bind(ANY_PORT).unwrap(), Admin::bind(ANY_PORT).unwrap());
         let (address, admin_address) = (server.address(), admin.address());

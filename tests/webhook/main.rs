@@ -10,5 +10,6 @@ mod drain;
 mod fake_api;
 mod fixture;
 mod process;
+mod slow;
 mod stuck;
 mod transport;

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::findings::{Count, Finding, judge_count, verdict};
-use super::scale::parent;
+use super::findings::{Finding, verdict};
+use super::scale::{Change, Parent};
 use crate::admission::facts::Facts;
 use crate::admission::review::{Operation, Review};
 use crate::admission::target::Scalable;
@@ -53,20 +53,17 @@ pub(in crate::admission) fn autoscaler(review: &Review<'_>, facts: &Facts) -> Re
     let (new, old) = objects(KIND, review, |object| {
         serde_json::from_str::<Object<Autoscaler>>(object.get()).map(|object| object.0)
     })?;
-    if old.as_ref().is_some_and(|old| old.metadata.is_deleting()) || new.spec.max_replicas <= 1 {
+    if old.as_ref().is_some_and(|old| old.metadata.is_deleting()) {
         return Ok(Verdict::allow());
     }
     let Some((of, name)) = new.target() else { return Ok(Verdict::allow()) };
     let namespace = if review.namespace.is_empty() { &new.metadata.namespace } else { &review.namespace };
-    let Some(parent) = parent(of, namespace, name, facts)? else { return Ok(Verdict::allow()) };
-    let judge = |hpa: &Autoscaler| -> Vec<Finding> {
-        let number = hpa.spec.max_replicas;
-        let count = Count { counted: parent.counted, number, field: "spec.maxReplicas", says: None };
-        judge_count(count, &parent.policy).into_iter().collect()
-    };
     // An autoscaler that pointed elsewhere says nothing of this target.
-    let before = old.filter(|old| old.target() == new.target()).map(|old| judge(&old)).unwrap_or_default();
-    let mut verdict = verdict(judge(&new), &before, Vec::new());
+    let old = old.filter(|old| old.target() == new.target()).map_or(0, |old| old.spec.max_replicas);
+    let change = Change { old, new: new.spec.max_replicas, stored: None };
+    let Some(parent) = Parent::of(of, namespace, name, change, facts)? else { return Ok(Verdict::allow()) };
+    let judge = |number| -> Vec<Finding> { parent.judge(number, "spec.maxReplicas").into_iter().collect() };
+    let mut verdict = parent.confirm(verdict(judge(change.new), &judge(change.old), Vec::new()));
     // kubectl 1.34 autoscale without --cpu prints another error in the place of a refusal; it does print warnings.
     if review.operation == Operation::Create
         && let Some(refusal) = verdict.refusal()
