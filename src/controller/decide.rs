@@ -34,6 +34,13 @@ pub(super) struct Action {
     pub(super) warnings: Vec<Warning>,
 }
 
+impl Action {
+    /// Whether the resource is ToolHive's, and its status with it.
+    pub(super) fn is_of_toolhive(&self) -> bool {
+        matches!(self.outcome, Outcome::Elsewhere { of_toolhive: true, .. })
+    }
+}
+
 /// Where a custom resource stands.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outcome {

@@ -1,7 +1,8 @@
 //! Kubernetes Events about custom resources.
 //!
-//! They go with a write: with one of an object, or with a status that says something new. So one thing is told once, and
-//! nothing has to be remembered, over restarts too.
+//! They go with a write: after one of an object, or before that of a status that says something new, be it only that another
+//! generation of the resource was looked at. So one thing is told once, and nothing has to be remembered, over restarts too; a
+//! process that ends between the two tells it once more.
 
 use kube::Client;
 use kube::api::PostParams;

@@ -175,9 +175,6 @@ impl Reconciler {
             tracing::info!(resource = %key, note, "written");
             let reason = if done.iter().all(|(verb, _)| *verb == "created") { "Created" } else { "Updated" };
             self.events.publish(key, cr, Severity::Normal, reason, &note).await;
-            for warning in &action.warnings {
-                self.events.publish(key, cr, Severity::Warning, warning.reason, &warning.message).await;
-            }
         }
         result
     }
@@ -272,8 +269,15 @@ impl Reconciler {
         };
         let active = action.conditions.iter().filter(|condition| condition.active);
         let active = active.map(|condition| (condition.kind, condition.reason, condition.message.as_str()));
-        for (kind, reason, message) in news.into_iter().chain(active) {
-            if self.leadership.may_write() && status::is_news(cr, kind, reason, message) {
+        let news = news.into_iter().chain(active);
+        let news = news.filter(|(kind, reason, message)| status::is_news(cr, kind, reason, message));
+        let news = news.map(|(_, reason, message)| (reason, message));
+        // ToolHive's status says nothing of what Berth told.
+        let is_told = status::is_told(cr) && !self.cluster.status_of_toolhive(key);
+        let warnings = action.warnings.iter().filter(|_| !is_told && !action.is_of_toolhive());
+        let warnings = warnings.map(|warning| (warning.reason, warning.message.as_str()));
+        for (reason, message) in news.chain(warnings) {
+            if self.leadership.may_write() {
                 self.events.publish(key, cr, Severity::Warning, reason, message).await;
             }
         }

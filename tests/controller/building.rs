@@ -125,12 +125,30 @@ fn ignored(ns: &Namespace) -> Result<(), Failed> {
     let of = |name: &str| variables.iter().filter(|entry| entry["name"] == name).collect::<Vec<_>>();
     assert_eq!((of(GENERATION).len(), of("MINE").len()), (1, 1), "{proxy}");
     assert!(of(GENERATION)[0]["valueFrom"]["fieldRef"].is_object(), "{proxy}");
-    let events = ns.client.list(&ns.name, "Event")?;
-    let told: Vec<_> = events.iter().filter(|event| event["reason"] == "OverrideIgnored").collect();
-    assert_eq!(told.len(), 1, "{events:?}");
-    assert_eq!(told[0]["type"], "Warning", "{told:?}");
-    let note = told[0]["note"].as_str().unwrap_or_default();
+    let told = || -> Result<Vec<Value>, Failed> {
+        let mut events = ns.client.list(&ns.name, "Event")?;
+        events.retain(|event| event["reason"] == "OverrideIgnored");
+        Ok(events)
+    };
+    let events = told()?;
+    assert_eq!((events.len(), &events[0]["type"]), (1, &json!("Warning")), "{events:?}");
+    let note = events[0]["note"].as_str().unwrap_or_default();
     assert!(note.contains("spec.resourceOverrides.proxyDeployment.env") && note.contains(GENERATION), "{note}");
+    // A write of another day repeats nothing.
+    let headless = "Service/mcp-foo-headless";
+    ns.edit(headless, &json!({"spec": {"publishNotReadyAddresses": false}}))?;
+    ns.wait(headless, "is set back", |live| live["spec"]["publishNotReadyAddresses"] == true)?;
+    ns.settled("foo")?;
+    assert_eq!(told()?.len(), 1);
+    // As a process leaves it that ended after it had written the objects: it told nobody.
+    ns.client.merge_status(&ns.name, "MCPServer/foo", &json!({"status": {"conditions": []}}))?;
+    ns.wait("MCPServer/foo", "says how it stands", |cr| !condition(cr, "Ready").is_null())?;
+    ns.settled("foo")?;
+    assert_eq!(told()?.len(), 2);
+    // Another generation of it asks for that again.
+    ns.edit("MCPServer/foo", &json!({"spec": {"image": "example:2"}}))?;
+    ns.settled("foo")?;
+    assert_eq!(told()?.len(), 3);
     Ok(())
 }
 
