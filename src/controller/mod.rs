@@ -22,6 +22,7 @@ mod path;
 mod queue;
 mod reconcile;
 mod status;
+mod steady;
 mod toolhives;
 mod write;
 

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::objects::{Object, ObjectKind};
 use super::owned::{self, Arriving, COUNT_KEEPER, FIELD_MANAGER, Live};
 use super::path::{collection, custom_resources};
+use super::steady::steady;
 use crate::cluster::CrKey;
 
 /// The longest that one request takes that calls no webhook but Berth's own.
@@ -46,20 +47,21 @@ pub(super) enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let Error::Api(status) = error else { return Self::Unavailable(error.to_string()) };
+        let Error::Api(status) = error else { return Self::Unavailable(steady(&error.to_string())) };
+        let message = steady(&status.message);
         match status.code {
-            409 => Self::Outdated(status.message.clone()),
+            409 => Self::Outdated(message),
             429 => {
                 let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
                 Self::Throttled(if seconds == 0 { THROTTLED } else { Duration::from_secs(u64::from(seconds).min(60)) })
             }
-            code if (400..500).contains(&code) || status.message.starts_with(NOT_OF_SCHEMA) => {
+            code if (400..500).contains(&code) || message.starts_with(NOT_OF_SCHEMA) => {
                 let causes = status.details.iter().flat_map(|details| &details.causes);
                 let fields = causes.map(|cause| cause.field.clone()).filter(|field| !field.is_empty());
-                Self::Refused { reason: status.message.clone(), fields: fields.collect() }
+                Self::Refused { reason: message, fields: fields.collect() }
             }
             // A quantity that is none brings a 500, a webhook that does not answer, and a store that changes its leader.
-            _ => Self::Unavailable(status.message.clone()),
+            _ => Self::Unavailable(message),
         }
     }
 }
