@@ -60,7 +60,7 @@ impl From<Error> for Failure {
                 let fields = causes.map(|cause| cause.field.clone()).filter(|field| !field.is_empty());
                 Self::Refused { reason: message, fields: fields.collect() }
             }
-            // A quantity that is none brings a 500, a webhook that does not answer, and a store that changes its leader.
+            // A webhook that does not answer brings a 500, and so does a store that changes its leader.
             _ => Self::Unavailable(message),
         }
     }

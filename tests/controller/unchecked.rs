@@ -91,8 +91,8 @@ fn wrongs() -> Vec<Wrong> {
         wrong(
             "quantity",
             template(container("resources", json!({"limits": {"cpu": "much"}}))),
-            "ApplyFailed",
-            "quantities",
+            "InvalidSpec",
+            "containers[0].resources.limits.cpu",
         ),
     ]
 }

@@ -132,6 +132,7 @@ fn what_cannot_be_read_is_named() {
         (json!({"volumes": [{"name": "x", "hostPath": "/x"}]}), "spec.volumes[0].mountPath: it is missing"),
         (json!({"volumes": ["x"]}), "spec.volumes[0]: it must be an object"),
         (json!({"resources": {"limit": {}}}), "spec.resources.limit: there is no such field"),
+        (json!({"resources": {"requests": {"cpu": "abc"}}}), "spec.resources.requests.cpu: \"abc\" is no quantity"),
         (json!({"sessionAffinity": "Sometimes"}), "spec.sessionAffinity: it must be one of ClientIP, None"),
         (json!({"serviceAccount": {}}), "spec.serviceAccount: it must be a string"),
         (json!({"resourceOverrides": []}), "spec.resourceOverrides: it must be an object"),
@@ -173,6 +174,14 @@ fn what_is_no_pod_template_is_named() {
         ),
         (json!({"metadata": {"labels": {"a": 5}}}), "spec.podTemplateSpec.metadata.labels.a: it must be a string"),
         (json!({"metadata": []}), "spec.podTemplateSpec.metadata: it must be an object"),
+        (
+            json!({"spec": {"containers": [{"name": "mcp", "resources": {"limits": {"cpu": "much"}}}]}}),
+            "spec.podTemplateSpec.spec.containers[0].resources.limits.cpu: \"much\" is no quantity; write one as in 500m",
+        ),
+        (
+            json!({"spec": {"volumes": [{"name": "a", "emptyDir": {"sizeLimit": "1GB"}}]}}),
+            "spec.podTemplateSpec.spec.volumes[0].emptyDir.sizeLimit: \"1GB\" is no quantity",
+        ),
     ] {
         check(&mcp_server(json!({"podTemplateSpec": template.clone()})), Reason::InvalidSpec, part);
         check(&virtual_mcp_server(json!({"podTemplateSpec": template})), Reason::InvalidSpec, part);

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use super::config_map::{self, Ports, RUN_CONFIG_KEY};
 use super::environment::{self, Environment};
 use super::metadata::{self, Overrides, set};
-use super::pod_template::{self, Own, UserTemplate, restricted, with_quantities};
+use super::pod_template::{self, Own, UserTemplate, restricted};
+use super::quantity::with_quantities;
 use super::refusal::Refusal;
 use super::resource::{Resource, typed};
 use super::services::{self, FRONT_PORT, SERVER_PORT};
@@ -88,9 +89,9 @@ fn server(
     });
     let mut pod = json!({"securityContext": pod_security});
     let (volumes, mounts) = volumes(resource)?;
-    let resources = spec.get("resources").map(|value| with_quantities(value, false));
-    let resources =
-        resources.map(|value| typed::<ResourceRequirements>(&value, &spec.path("resources"))).transpose()?;
+    let path = spec.path("resources");
+    let resources = spec.get("resources").map(|value| with_quantities(value, "resources", &path)).transpose()?;
+    let resources = resources.map(|value| typed::<ResourceRequirements>(&value, &path)).transpose()?;
     let args = spec.texts("args")?;
     set(&mut container, "args", (!args.is_empty()).then(|| json!(args)));
     set(&mut container, "resources", resources);

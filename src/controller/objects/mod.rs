@@ -12,6 +12,7 @@ mod fields;
 mod mcp_server;
 mod metadata;
 mod pod_template;
+mod quantity;
 mod refusal;
 mod resource;
 mod services;

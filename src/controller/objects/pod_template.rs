@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Warning;
 use super::metadata::{self, Labels, Overrides, ignored};
+use super::quantity::with_quantities;
 use super::refusal::Refusal;
 use super::resource::{Fields, typed};
 use crate::policy::ScalingPolicy;
@@ -90,7 +91,7 @@ const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";
 /// One field of a pod's spec, in the API's own shape. Field by field, so that a message says which.
 fn check(spec: &Fields<'_>, key: &str, value: &Value) -> Result<Value, Refusal> {
     let path = spec.path(key);
-    let value = with_quantities(value, false);
+    let value = with_quantities(value, key, &path)?;
     if matches!(key, "containers" | "initContainers") {
         let list = value.as_array().ok_or_else(|| Refusal::invalid(&path, "it must be a list"))?;
         let container = |(index, container): (usize, &Value)| {
@@ -108,22 +109,6 @@ fn check(spec: &Fields<'_>, key: &str, value: &Value) -> Result<Value, Refusal> 
     }
     let mut checked = typed::<PodSpec>(&one, spec.path("").trim_end_matches('.'))?;
     Ok(checked.get_mut(key).map(Value::take).unwrap_or_default())
-}
-
-/// Writes numbers of quantities as text: the API takes both, and its types in this program text alone.
-pub(super) fn with_quantities(value: &Value, quantities: bool) -> Value {
-    match value {
-        Value::Number(number) if quantities => Value::String(number.to_string()),
-        Value::Object(map) => {
-            let field = |(key, value): (&String, &Value)| {
-                let quantities = quantities || matches!(key.as_str(), "limits" | "requests" | "sizeLimit" | "divisor");
-                (key.clone(), with_quantities(value, quantities))
-            };
-            Value::Object(map.iter().map(field).collect())
-        }
-        Value::Array(list) => Value::Array(list.iter().map(|value| with_quantities(value, false)).collect()),
-        other => other.clone(),
-    }
 }
 
 /// Lays `over` on `base` as `kubectl patch` would: objects field by field, lists with keys entry by entry, everything else
