@@ -1,14 +1,18 @@
 //! The API server without the tenth of a second that each kubectl costs: for looking, and for writers that race.
 
 use std::path::Path;
+use std::time::Duration;
 
-use berth_test_cluster::{Error, Result};
+use berth_test_cluster::{Error, Result, is_told_to_try_again, wait_for};
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::ApiResource;
 use kube::{Api, Config};
 use serde_json::Value;
 use tokio::runtime::Handle;
+
+/// How long a write is tried again.
+const BOUND: Duration = Duration::from_secs(60);
 
 /// The administrator's access, for use outside of asynchronous code.
 #[derive(Clone)]
@@ -54,15 +58,23 @@ impl Client {
     fn create_with(&self, namespace: &str, manifest: &Value, parameters: &PostParams) -> Result<Value> {
         let api = self.api(namespace, manifest["kind"].as_str().unwrap_or_default());
         let object = from_value(manifest)?;
-        Ok(to_value(&self.block_on(api.create(parameters, &object)).map_err(failed)?))
+        self.write(|| api.create(parameters, &object))
     }
 
     /// A merge patch, and the object as it is stored after it.
     pub(crate) fn merge(&self, namespace: &str, what: &str, patch: &Value) -> Result<Value> {
         let (kind, name) = what.split_once('/').ok_or_else(|| Error::new(format!("{what} is no KIND/NAME")))?;
         let api = self.api(namespace, kind);
-        let patched = self.block_on(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)));
-        Ok(to_value(&patched.map_err(failed)?))
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+        self.write(|| api.patch(name, &parameters, &patch))
+    }
+
+    /// Writes, again where Berth says so, as kubectl does in tests.
+    fn write<F: Future<Output = kube::Result<DynamicObject>>>(&self, mut write: impl FnMut() -> F) -> Result<Value> {
+        wait_for("a write that Berth had time for", BOUND, || match self.block_on(write()) {
+            Err(error) if is_told_to_try_again(&error.to_string()) => Ok(None),
+            written => Ok(Some(to_value(&written.map_err(failed)?))),
+        })
     }
 
     /// For several requests at a time, within [`Client::block_on`].

@@ -45,11 +45,7 @@ const GRACE: &str = "/spec/template/spec/terminationGracePeriodSeconds";
 
 /// Creates an object without the tenth of a second that kubectl takes.
 fn create(ns: &Namespace, object: &Value) -> Result<Value, Failed> {
-    let kind = object["kind"].as_str().ok_or("an object has a kind")?;
-    let api = ns.client.api(&ns.name, kind);
-    let object = serde_json::from_value(object.clone())?;
-    let stored = ns.client.block_on(api.create(&Default::default(), &object))?;
-    Ok(serde_json::to_value(stored)?)
+    Ok(ns.client.create(&ns.name, object)?)
 }
 
 fn uid(object: &Value) -> &str {

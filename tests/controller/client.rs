@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use berth_test_cluster::{Error, Result};
+use berth_test_cluster::{Error, Result, is_told_to_try_again, wait_for};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Config};
 use serde_json::Value;
 use tokio::runtime::Handle;
+
+use crate::world::BOUND;
 
 /// Requests as the cluster's administrator.
 #[derive(Clone)]
@@ -54,8 +56,7 @@ impl Client {
         let api = self.api(namespace, manifest["kind"].as_str().unwrap_or_default());
         let object = serde_json::from_value(manifest.clone()).map_err(failed)?;
         let params = PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
-        let created = self.handle.block_on(api.create(&params, &object));
-        Ok(to_value(&created.map_err(failed)?))
+        self.write(|| api.create(&params, &object))
     }
 
     /// A merge patch by a field manager.
@@ -89,13 +90,20 @@ impl Client {
         let (kind, name) = split(what);
         let api = self.api(namespace, kind);
         let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
-        let patched = self.handle.block_on(async {
+        self.write(|| async {
             match sub {
                 "" => api.patch(name, &params, patch).await,
                 sub => api.patch_subresource(sub, name, &params, patch).await,
             }
-        });
-        Ok(to_value(&patched.map_err(failed)?))
+        })
+    }
+
+    /// Writes, again where Berth says so, as kubectl does in tests.
+    fn write<F: Future<Output = kube::Result<DynamicObject>>>(&self, mut write: impl FnMut() -> F) -> Result<Value> {
+        wait_for("a write that Berth had time for", BOUND, || match self.handle.block_on(write()) {
+            Err(error) if is_told_to_try_again(&error.to_string()) => Ok(None),
+            written => Ok(Some(to_value(&written.map_err(failed)?))),
+        })
     }
 
     pub(crate) fn delete(&self, namespace: &str, what: &str) -> Result<()> {

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use berth_test_cluster::wait_for;
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::objects::{mcp_server, redis};
-use crate::world::{BOUND, Namespace, World, trial};
+use crate::world::{Namespace, World, trial};
 
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![
@@ -24,11 +23,7 @@ fn count(ns: &Namespace, what: &str) -> Value {
 }
 
 fn scale(ns: &Namespace, what: &str, count: u32) -> Result<(), Failed> {
-    // On a busy machine Berth may not see in time what it is about, and says that one is to try again.
-    wait_for("a scale that Berth had time for", BOUND, || {
-        let output = ns.kubectl.run(&["scale", &what.to_lowercase(), &format!("--replicas={count}")])?;
-        if output.stderr.contains("[berth:PolicyNotFound]") { Ok(None) } else { output.ok().map(|_| Some(())) }
-    })?;
+    ns.kubectl.run(&["scale", &what.to_lowercase(), &format!("--replicas={count}")])?.ok()?;
     Ok(())
 }
 

@@ -80,7 +80,8 @@ impl Kubectl {
         &self.kubeconfig
     }
 
-    /// Runs a command to its end; a refusal is an [`Output`] like any other.
+    /// Runs a command to its end; a refusal is an [`Output`] like any other. Where Berth had no time to look at what a
+    /// write is about, it is tried again, as Berth says ([`is_told_to_try_again`]).
     ///
     /// # Errors
     /// When it cannot be run, or is still running after two minutes.
@@ -93,6 +94,14 @@ impl Kubectl {
     /// # Errors
     /// As [`Kubectl::run`].
     pub fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Result<Output> {
+        let name = format!("kubectl {}", arguments.join(" "));
+        wait_for(&format!("time of Berth's for {name}"), BOUND, || {
+            let output = run_to_end(self.command(arguments), &name, stdin)?;
+            Ok((!is_told_to_try_again(&output.stderr)).then_some(output))
+        })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).env("HOME", &self.home).env_remove("KUBECONFIG");
         command.envs([LESS_GARBAGE_COLLECTION]);
@@ -100,7 +109,7 @@ impl Kubectl {
             command.args(["--namespace", namespace]);
         }
         command.args(arguments);
-        run_to_end(command, &format!("kubectl {}", arguments.join(" ")), stdin)
+        command
     }
 
     /// Starts a command that goes on, its output in `NAME.log` of `dir`.
@@ -131,6 +140,12 @@ impl Kubectl {
         let text = self.run(&["get", what, "-o", "json", "--show-managed-fields"])?.ok()?;
         serde_json::from_str(&text).map_err(|cause| Error::new(format!("kubectl get {what} printed no JSON: {cause}")))
     }
+}
+
+/// Whether this is said of a write of which Berth could not find out in time what it is about, which a busy machine is
+/// reason enough for: nothing has been decided about it.
+pub fn is_told_to_try_again(text: &str) -> bool {
+    text.contains("could not be read within") && text.contains("[berth:PolicyNotFound]")
 }
 
 /// Runs `command` with `stdin`, reading both its outputs meanwhile.

@@ -61,7 +61,7 @@ pub use error::{Error, Result};
 pub use go_module::{cache, module_files};
 pub use helm::Helm;
 pub use http::{HttpResponse, http_get};
-pub use kubectl::{Kubectl, Output};
+pub use kubectl::{Kubectl, Output, is_told_to_try_again};
 pub use node::{Image, Installation, MCP_SERVER_IMAGE, Node, VMCP_IMAGE, busybox_image, redis_image, vmcp_image};
 pub use ports::free_ports;
 pub use process::Process;
