@@ -41,6 +41,12 @@ impl Answer {
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
     }
 
+    /// What the sample server says, where this is its answer.
+    pub(crate) fn whoami(&self) -> Option<Whoami> {
+        let content = self.message()?["result"]["structuredContent"].clone();
+        Some(Whoami { pod: content["server"].as_str()?.to_owned(), calls: content["calls"].as_u64()? })
+    }
+
     /// The JSON-RPC message: the body, or the first one of its events.
     pub(crate) fn message(&self) -> Option<Value> {
         let lines = self.body.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
@@ -88,12 +94,8 @@ impl Client {
     /// The same, which has to succeed.
     pub(crate) fn whoami(&mut self) -> Result<Whoami> {
         let answer = self.ask_again()?;
-        let content =
-            answer.message().map(|message| message["result"]["structuredContent"].clone()).unwrap_or_default();
-        match (content["server"].as_str(), content["calls"].as_u64()) {
-            (Some(pod), Some(calls)) if answer.status == 200 => Ok(Whoami { pod: pod.to_owned(), calls }),
-            _ => Err(Error::new(format!("whoami was answered with {answer:?}"))),
-        }
+        let whoami = answer.whoami().filter(|_| answer.status == 200);
+        whoami.ok_or_else(|| Error::new(format!("whoami was answered with {answer:?}")))
     }
 
     /// Asks again as long as the answer is "later".

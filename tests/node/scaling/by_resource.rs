@@ -7,18 +7,18 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
 use super::{assert_going_on, assert_new_sessions, assert_stayed, session_on_each, templates};
-use crate::context::{Context, trial};
+use crate::context::{Context, alone};
 use crate::scene::{BOUND, Scene, redis, server};
 use crate::sessions::wait_for_the_end;
 
 pub(super) fn timed(ctx: &Arc<Context>) -> Vec<Trial> {
-    vec![trial(ctx, "scaling::by_the_resource_restarts_nothing", by_the_resource)]
+    vec![alone(ctx, "scaling::by_the_resource_restarts_nothing", by_the_resource)]
 }
 
 fn by_the_resource(scene: &Scene<'_>) -> Result<(), Failed> {
     let mut object = server("foo", &json!({"replicas": 2, "backendReplicas": 3, "sessionStorage": redis()}));
-    // Of these seconds, three are for the Service to learn that a proxy ends.
-    object["metadata"]["annotations"]["berth.dev/termination-grace-period-seconds"] = json!("18");
+    // As users have it: of these seconds, five are for the Service to learn that a proxy ends.
+    object["metadata"]["annotations"]["berth.dev/termination-grace-period-seconds"] = json!("30");
     scene.start_object(&object)?;
     let templates_before = templates(scene, "foo")?;
     let (fronts, servers) = (scene.pods("ReplicaSet")?, scene.pods("StatefulSet")?);
@@ -36,7 +36,7 @@ fn by_the_resource(scene: &Scene<'_>) -> Result<(), Failed> {
     scene.patch("mcpserver/foo", &json!({"spec": {"replicas": 2, "backendReplicas": 3}}))?;
     let mut calls = 2;
     for (pod, client) in &mut late {
-        wait_for_the_end(client, pod, || {
+        wait_for_the_end(client, pod, more_fronts.len(), || {
             calls += 1;
             assert_going_on(&mut clients, calls)
         })?;
