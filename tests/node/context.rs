@@ -111,3 +111,15 @@ pub(crate) fn trial(
         body(&scene).map_err(|failed| scene.explain(failed))
     })
 }
+
+/// One that begins when nothing is left of those before it, whose pods still end: their namespaces do so in their own time.
+pub(crate) fn alone(
+    ctx: &Arc<Context>,
+    name: &str,
+    body: impl FnOnce(&Scene<'_>) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    trial(ctx, name, |scene| {
+        scene.wait_until_alone()?;
+        body(scene)
+    })
+}

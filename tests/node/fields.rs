@@ -62,6 +62,8 @@ fn reach_the_pods(scene: &Scene<'_>) -> Result<(), Failed> {
     scene.wait_for_pods("StatefulSet", 1)?;
     let front = scene.wait_for_pods("ReplicaSet", 1)?.into_keys().next().unwrap();
 
+    // The last that it prints.
+    scene.wait_for_line("foo-0", "root:")?;
     let environment = scene.kubectl.run(&["logs", "foo-0"])?.ok()?;
     for line in ["GREETING=hello", "API_KEY=from-a-secret", "MORE=yes", "MCP_PORT=8080"] {
         assert!(environment.lines().any(|given| given == line), "{line}: {environment}");

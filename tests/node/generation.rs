@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_test_cluster::{Error, MCP_SERVER_IMAGE, Result, wait_for};
+use berth_test_cluster::{MCP_SERVER_IMAGE, Result, wait_for};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
@@ -22,16 +22,6 @@ fn proxies(scene: &Scene<'_>, generation: &str) -> Result<Vec<Pod>> {
     Ok(scene.pods("ReplicaSet")?.into_values().filter(|pod| pod.generation == generation).collect())
 }
 
-/// The line of a proxy's log, since its container was started, that has these words.
-fn wait_for_line(scene: &Scene<'_>, pod: &str, words: &str) -> Result<String> {
-    let mut log = String::new();
-    let found = wait_for(&format!("{words:?} in the log of {pod}"), BOUND, || {
-        log = scene.kubectl.run(&["logs", pod, "--container=toolhive"])?.stdout;
-        Ok(log.lines().find(|line| line.contains(words)).map(str::to_owned))
-    });
-    found.map_err(|error| Error::new(format!("{error}: {log}")))
-}
-
 fn restarted(scene: &Scene<'_>) -> Result<(), Failed> {
     let pull_never = json!({"spec": {"containers": [{"name": "mcp", "imagePullPolicy": "Never"}]}});
     scene.start(
@@ -39,10 +29,10 @@ fn restarted(scene: &Scene<'_>) -> Result<(), Failed> {
         &json!({"replicas": 2, "backendReplicas": 2, "sessionStorage": redis(), "podTemplateSpec": pull_never}),
     )?;
     // The pod that a rollout comes to last.
-    let mut client = scene.connect("foo")?;
-    while client.whoami()?.pod != "foo-0" {
-        client = scene.connect("foo")?;
-    }
+    let mut client = wait_for("a session on foo-0", BOUND, || {
+        let mut client = scene.connect("foo")?;
+        Ok((client.whoami()?.pod == "foo-0").then_some(client))
+    })?;
     let old = proxies(scene, "1")?;
     assert_eq!(old.len(), 2, "{old:?}");
 
@@ -53,9 +43,13 @@ fn restarted(scene: &Scene<'_>) -> Result<(), Failed> {
     wait_for("a proxy of the next generation that is ready", BOUND, || {
         Ok(proxies(scene, "2")?.iter().any(|pod| pod.ready).then_some(()))
     })?;
+    // The server's rollout, too: the pod that it came to first takes no sessions any more.
+    wait_for("a pod of the next generation that does not start", BOUND, || {
+        Ok(scene.pods("StatefulSet")?.get("foo-1").is_some_and(|pod| pod.generation == "2").then_some(()))
+    })?;
     // The file that both have mounted is the next one's.
     for pod in &old {
-        let line = wait_for_line(scene, &pod.name, "of a newer generation")?;
+        let line = scene.wait_for_line(&pod.name, "of a newer generation")?;
         assert!(line.contains("file=2") && line.contains("pod=1"), "{line}");
     }
 
@@ -69,7 +63,7 @@ fn restarted(scene: &Scene<'_>) -> Result<(), Failed> {
         let now = scene.pods("ReplicaSet")?;
         Ok(now.get(name).filter(|pod| pod.uid == *uid && pod.restarts == 1 && pod.ready).map(|_| ()))
     })?;
-    let line = wait_for_line(scene, name, "overrides the generation")?;
+    let line = scene.wait_for_line(name, "overrides the generation")?;
     assert!(line.contains("file=2") && line.contains("pod=1"), "{line}");
     assert_eq!(proxies(scene, "1")?.len(), 2, "it is still one of the old ones");
 

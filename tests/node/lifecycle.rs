@@ -10,7 +10,7 @@ use berth_test_cluster::{Error, Result, wait_for};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
-use crate::context::{Context, trial};
+use crate::context::{self, Context, trial};
 use crate::scene::{BOUND, STAMP, Scene, redis, server};
 
 /// A resync of the controller, and more.
@@ -28,7 +28,7 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
 
 /// The one that the others would miss the controller in.
 pub(crate) fn alone(ctx: &Arc<Context>) -> Vec<Trial> {
-    vec![trial(ctx, "lifecycle::without_the_controller_everything_goes_on", without_the_controller)]
+    vec![context::alone(ctx, "lifecycle::without_the_controller_everything_goes_on", without_the_controller)]
 }
 
 /// Requests of Berth's account in the audit log from byte `start` on, by verb and resource; reads and its own Lease apart.
@@ -202,8 +202,9 @@ fn without_the_controller(scene: &Scene<'_>) -> Result<(), Failed> {
     let values = Context::values();
     let mut arguments: Vec<_> = values.iter().map(String::as_str).collect();
     arguments.extend(["--set", "podAnnotations.upgraded=yes"]);
-    scene.ctx.installation().upgrade(&arguments)?;
-    system.run(&["rollout", "status", "deployment/berth", "--timeout=90s"])?.ok()?;
+    let installation = scene.ctx.installation();
+    installation.upgrade(&arguments)?;
+    installation.wait_until_ready(scene.stage())?;
     // It leads, and has seen to everything: what it is asked for now is done.
     // The pod is ready a moment before the node's rules lead to it.
     wait_for("a webhook that answers", BOUND, || {

@@ -87,11 +87,9 @@ fn wrong(scene: &Scene<'_>) -> Result<(), Failed> {
         Ok(answer.filter(|answer| answer.body.contains("password")))
     })?;
     assert_eq!(said.status, 503, "{said:?}");
-    let log = scene.kubectl.run(&["logs", &pod])?.ok()?;
-    let line =
-        log.lines().find(|line| line.contains("refuses the password")).ok_or_else(|| format!("no such line: {log}"))?;
+    let line = &scene.wait_for_line(&pod, "refuses the password")?;
     assert!(line.contains("WARN") && line.contains("session store"), "{line}");
-    for (whose, text) in [("/readyz", said.body.as_str()), ("the log", line)] {
+    for (whose, text) in [("/readyz", said.body.as_str()), ("the log", line.as_str())] {
         // What is wrong, and where it is put right.
         let told =
             ["refuses the password", "THV_SESSION_REDIS_PASSWORD", "Secret"].iter().all(|word| text.contains(word));
@@ -103,13 +101,15 @@ fn wrong(scene: &Scene<'_>) -> Result<(), Failed> {
     let pods = scene.pods("ReplicaSet")?;
     assert_eq!(pods.len(), 1, "{pods:?}");
     assert!(pods.values().all(|pod| !pod.ready && pod.restarts == 0), "{pods:?}");
-    let condition = ready(scene)?;
+    let mut condition = Value::Null;
+    wait_for("a condition that says where to look", BOUND, || {
+        condition = ready(scene)?;
+        let message = condition["message"].as_str().unwrap_or_default();
+        let told = message.contains("no pod of the proxy is ready") && message.contains("kubectl logs deployment/foo");
+        Ok(told.then_some(()))
+    })
+    .map_err(|error| format!("{error}: {condition}"))?;
     assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!("NotReady")), "{condition}");
-    let message = condition["message"].as_str().unwrap_or_default();
-    assert!(
-        message.contains("no pod of the proxy is ready") && message.contains("kubectl logs deployment/foo"),
-        "{message}"
-    );
     assert_eq!(scene.get("mcpserver/foo")?["status"]["phase"], "Pending");
     assert!(scene.connect("foo").is_err(), "nobody is served by a proxy that cannot pin");
 

@@ -11,7 +11,7 @@ use berth_test_mcp::{Client, Packages, Report, Revision, RoundRobin, Sdk, Sequen
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
-use crate::context::{Context, trial};
+use crate::context::{Context, alone};
 use crate::scene::{ADMIN_PORT, BOUND, PROXY_PORT, Scene, redis, server};
 
 /// The server on the official SDK, which speaks every revision of the protocol.
@@ -29,9 +29,9 @@ const CALM: Duration = Duration::from_millis(500);
 /// SDKs and suite have clocks of their own, and take a "later" for a failure: trials beside them would make them miss.
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     vec![
-        trial(ctx, "protocol::clients_of_every_sdk_and_transport_notice_nothing_of_two_proxies", clients),
-        trial(ctx, "protocol::clients_notice_nothing_while_every_proxy_is_replaced", replaced),
-        trial(ctx, "protocol::what_passes_directly_passes_through_the_service", conformance),
+        alone(ctx, "protocol::clients_of_every_sdk_and_transport_notice_nothing_of_two_proxies", clients),
+        alone(ctx, "protocol::clients_notice_nothing_while_every_proxy_is_replaced", replaced),
+        alone(ctx, "protocol::what_passes_directly_passes_through_the_service", conformance),
     ]
 }
 
@@ -138,8 +138,8 @@ fn clients(scene: &Scene<'_>) -> Result<(), Failed> {
 
 fn replaced(scene: &Scene<'_>) -> Result<(), Failed> {
     let packages = packages(scene)?;
-    // Of these seconds, three are for the Service to learn that a pod ends.
-    let proxies = Proxies::start(scene, "18")?;
+    // As users have it: of these seconds, five are for the Service to learn that a pod ends.
+    let proxies = Proxies::start(scene, "30")?;
     let start = |sdk| Client::start(&packages, sdk, Sequence::Rolling, &proxies.url(), &proxies.url());
     let mut clients = [start(Sdk::Python)?, start(Sdk::TypeScript)?];
     for client in &mut clients {

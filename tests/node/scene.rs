@@ -13,6 +13,9 @@ use crate::context::Context;
 
 /// For whatever pods have to do for it, on a machine that is busy.
 pub(crate) const BOUND: Duration = Duration::from_secs(120);
+/// So many connections to a Service that are answered, one after the other, are no luck: one of four pods that is gone
+/// would have been missed once in ten thousand times.
+const IN_A_ROW: usize = 32;
 
 /// Where a proxy serves, and the server behind it.
 pub(crate) const PROXY_PORT: u16 = 8080;
@@ -53,7 +56,7 @@ impl<'a> Scene<'a> {
 
     /// Waits until nothing is left of the trials before, for one that runs alone.
     pub(crate) fn wait_until_alone(&self) -> Result<()> {
-        wait_for("the end of what other trials had", BOUND, || {
+        wait_for("the end of what other trials had", 2 * BOUND, || {
             let names = self.ctx.eyes().namespaces()?;
             Ok((!names.iter().any(|name| self.is_of_another_trial(name))).then_some(()))
         })
@@ -67,20 +70,14 @@ impl<'a> Scene<'a> {
 
     /// Applies an object as a user does.
     pub(crate) fn apply(&self, object: &Value) -> Result<()> {
-        self.write(&["apply", "-f", "-"], &object.to_string())
+        self.kubectl.apply_yaml(&object.to_string())?.ok()?;
+        Ok(())
     }
 
     /// Merges `patch` into what is stored.
     pub(crate) fn patch(&self, what: &str, patch: &Value) -> Result<()> {
-        self.write(&["patch", what, "--type=merge", "--patch", &patch.to_string()], "")
-    }
-
-    /// Writes again as long as Berth says so: on a busy machine it may not see in time what a write is about.
-    fn write(&self, arguments: &[&str], stdin: &str) -> Result<()> {
-        wait_for("a write that Berth had time for", BOUND, || {
-            let output = self.kubectl.run_with_stdin(arguments, stdin)?;
-            if output.stderr.contains("[berth:PolicyNotFound]") { Ok(None) } else { output.ok().map(|_| Some(())) }
-        })
+        self.kubectl.run(&["patch", what, "--type=merge", "--patch", &patch.to_string()])?.ok()?;
+        Ok(())
     }
 
     pub(crate) fn get(&self, what: &str) -> Result<Value> {
@@ -148,10 +145,40 @@ impl<'a> Scene<'a> {
         self.wait_for_service(&format!("mcp-{name}-proxy"))
     }
 
-    /// Waits until somebody answers at a Service: its pods are ready a moment before the node's rules lead to them.
+    /// Waits until everybody is answered at a Service of proxies. The node's rules follow the pods: for a while they lead
+    /// nobody to those that have become ready, and some still to those that end, which serve for a part of that while.
     pub(crate) fn wait_for_service(&self, name: &str) -> Result<()> {
+        wait_for("the end of proxies that end", BOUND, || {
+            let mut proxies = self.list("pods")?.into_iter().map(|pod| pod["metadata"].clone());
+            let ending = proxies
+                .any(|meta| meta["ownerReferences"][0]["kind"] == "ReplicaSet" && !meta["deletionTimestamp"].is_null());
+            Ok((!ending).then_some(()))
+        })?;
         let address = self.service(name)?;
-        wait_for(&format!("an answer at {name}"), BOUND, || Ok(http_get(address, "/").ok().map(|_| ())))
+        let mut answers = 0;
+        wait_for(&format!("{IN_A_ROW} answers in a row at {name}"), BOUND, || {
+            answers = if http_get(address, "/").is_ok() { answers + 1 } else { 0 };
+            Ok((answers == IN_A_ROW).then_some(()))
+        })
+    }
+
+    /// Waits until a workload's rollout is over.
+    pub(crate) fn wait_for_rollout(&self, workload: &str) -> Result<()> {
+        wait_for(&format!("the end of the rollout of {workload}"), BOUND, || {
+            let status = self.kubectl.run(&["rollout", "status", workload, "--timeout=10s"])?;
+            Ok(status.success().then_some(()))
+        })
+    }
+
+    /// Waits for a line with these words in the log of a pod, since its container was started: what a container says gets
+    /// there a moment later.
+    pub(crate) fn wait_for_line(&self, pod: &str, words: &str) -> Result<String> {
+        let mut log = String::new();
+        let found = wait_for(&format!("{words:?} in the log of {pod}"), BOUND, || {
+            log = self.kubectl.run(&["logs", pod])?.stdout;
+            Ok(log.lines().find(|line| line.contains(words)).map(str::to_owned))
+        });
+        found.map_err(|error| Error::new(format!("{error}: {log}")))
     }
 
     /// A port of loopback that leads to a Service, as clients of the cluster see it.

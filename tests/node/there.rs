@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use berth_test_cluster::{Error, Kubectl, Node, Result, wait_for};
@@ -11,6 +12,9 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::context::Context;
 use crate::scene::BOUND;
+
+/// A cluster in which nothing has come or gone for so long is one that is left alone.
+const CALM: Duration = Duration::from_secs(5);
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     if ctx.is_given() {
@@ -62,7 +66,12 @@ fn left_as_it_was() -> Result<(), Failed> {
     wait_for("the node's lease", BOUND, || {
         Ok(kubectl.run(&["get", "lease/node", "--namespace=kube-node-lease"])?.success().then_some(()))
     })?;
-    let before = objects(kubectl)?;
+    // What comes with each namespace, with the node and with the controllers is made in their own time.
+    let before = wait_for("a cluster that has all that it makes for itself", BOUND, || {
+        let before = objects(kubectl)?;
+        thread::sleep(CALM);
+        Ok((objects(kubectl)? == before).then_some(before))
+    })?;
     assert!(before.len() > 100, "{before:?}");
 
     let output = suite(kubectl)?.output()?;
@@ -96,12 +105,10 @@ fn left_as_it_was() -> Result<(), Failed> {
     let output = suite()?.output()?;
     let text = said(&output);
     assert!(output.status.success() && text.contains("1 passed; 0 failed"), "{text}");
-    wait_for("the end of what namespaces take along", Duration::from_secs(10), || {
-        Ok((objects(kubectl)? == before).then_some(()))
-    })
-    .map_err(|error| {
-        let after = objects(kubectl).unwrap_or_default();
-        format!("{error}: {:?}", before.symmetric_difference(&after).collect::<Vec<_>>())
-    })?;
+    wait_for("the end of what namespaces take along", BOUND, || Ok((objects(kubectl)? == before).then_some(())))
+        .map_err(|error| {
+            let after = objects(kubectl).unwrap_or_default();
+            format!("{error}: {:?}", before.symmetric_difference(&after).collect::<Vec<_>>())
+        })?;
     Ok(())
 }

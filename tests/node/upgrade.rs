@@ -10,7 +10,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Whoami};
-use crate::context::{Context, trial};
+use crate::context::{Context, alone};
 use crate::scene::{BOUND, Scene, redis, server};
 use crate::virtual_server::virtual_server;
 
@@ -20,7 +20,8 @@ const NEXT: &str = "99.0.0";
 const RESYNC: Duration = Duration::from_secs(12);
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
-    vec![trial(ctx, "upgrade::rolls_nothing_and_ends_no_session", rolls_nothing)]
+    // Berth's pods are more urgent than others: where the node is full, they would push some of them out.
+    vec![alone(ctx, "upgrade::rolls_nothing_and_ends_no_session", rolls_nothing)]
 }
 
 /// Which write was the last, by object.
@@ -49,7 +50,7 @@ fn versions(scene: &Scene<'_>) -> Result<BTreeMap<String, Value>> {
 fn settled(scene: &Scene<'_>) -> Result<BTreeMap<String, Value>> {
     wait_for("objects that nobody writes", BOUND, || {
         let before = versions(scene)?;
-        thread::sleep(Duration::from_secs(2));
+        thread::sleep(RESYNC);
         Ok((versions(scene)? == before).then_some(before))
     })
 }
@@ -66,8 +67,6 @@ fn image(workload: &Value) -> &Value {
 }
 
 fn rolls_nothing(scene: &Scene<'_>) -> Result<(), Failed> {
-    // Berth's pods are more urgent than others: where the node is full, they would push some of them out.
-    scene.wait_until_alone()?;
     let installation = scene.ctx.installation();
     for program in ["berth", "berth-proxy"] {
         let image = Image::of_program(&format!("{program}:{NEXT}"), &installation.programs().join(program));
@@ -89,7 +88,6 @@ fn rolls_nothing(scene: &Scene<'_>) -> Result<(), Failed> {
     let tag = format!("images.vmcp.tag={NEXT}");
     arguments.extend(["--set", "replicas=3", "--set-string", &tag]);
     installation.upgrade_to(NEXT, &arguments)?;
-    let system = scene.kubectl.in_namespace("berth-system");
     wait_for("three controllers of the next version", BOUND, || {
         call(&mut client, &mut last)?;
         let pods = scene.ctx.eyes().list("berth-system", "pods")?;
@@ -118,13 +116,14 @@ fn rolls_nothing(scene: &Scene<'_>) -> Result<(), Failed> {
     wait_for("a proxy of the next version", BOUND, || {
         Ok((image(&scene.get("deployment/foo")?) == &format!("berth-proxy:{NEXT}")).then_some(()))
     })?;
-    scene.kubectl.run(&["rollout", "status", "deployment/foo", "--timeout=90s"])?.ok()?;
+    scene.wait_for_rollout("deployment/foo")?;
+    scene.wait_for_service("mcp-foo-proxy")?;
     call(&mut client, &mut last)?;
     assert_eq!(scene.pods("StatefulSet")?, servers);
 
     // What comes after this finds the version that it expects.
     let arguments: Vec<_> = values.iter().map(String::as_str).collect();
     installation.upgrade(&arguments)?;
-    system.run(&["rollout", "status", "deployment/berth", "--timeout=90s"])?.ok()?;
+    installation.wait_until_ready(scene.stage())?;
     Ok(())
 }

@@ -65,23 +65,30 @@ fn storages(scene: &Scene<'_>) -> Result<(), Failed> {
         })?;
         let container = scene.get(&deployment)?["spec"]["template"]["spec"]["containers"][0].clone();
         assert_eq!(container["name"], "vmcp");
-        // What the container says that it was given.
-        let log = scene.kubectl.run(&["logs", &deployment])?.ok()?;
-        assert!(log.contains("arguments: serve --config=/etc/vmcp-config/config.yaml"), "{log}");
-        let start =
-            log.lines().take_while(|line| !line.starts_with("backends:") && !line.starts_with("groupRef:")).count();
-        let config: String = log.lines().skip(start).map(|line| format!("{line}\n")).collect();
-        let config: Value = serde_saphyr::from_str(&config).map_err(|error| format!("{error}: {log}"))?;
         let mut whole = json!({"groupRef": "tools", "backends": ["b", "a"]});
         if !expected.is_null() {
             whole["sessionStorage"] = expected.clone();
         }
-        assert_eq!(config, whole, "{name}");
+        // What the container says that it was given, which gets into its log a moment later, the end of it last.
+        let mut log = String::new();
+        wait_for(&format!("{whole} in the log of {name}"), BOUND, || {
+            log = scene.kubectl.run(&["logs", &deployment])?.ok()?;
+            Ok((configuration(&log) == Some(whole.clone())).then_some(()))
+        })
+        .map_err(|error| format!("{error}: {log}"))?;
+        assert!(log.contains("arguments: serve --config=/etc/vmcp-config/config.yaml"), "{log}");
         let service = scene.get(&format!("service/vmcp-{name}"))?;
         assert_eq!(service["spec"]["ports"][0]["port"], 4483);
         assert_eq!(scene.get(&format!("configmap/{name}-vmcp-config"))?["data"].as_object().unwrap().len(), 1);
     }
     Ok(())
+}
+
+/// The configuration in what a container has printed, after its arguments and its environment.
+fn configuration(log: &str) -> Option<Value> {
+    let start = log.lines().take_while(|line| !line.starts_with("backends:") && !line.starts_with("groupRef:")).count();
+    let config: String = log.lines().skip(start).map(|line| format!("{line}\n")).collect();
+    serde_saphyr::from_str(&config).ok()
 }
 
 /// What is laid over its pods, and where the password is then.
@@ -120,7 +127,8 @@ fn template(scene: &Scene<'_>) -> Result<(), Failed> {
     let mounts = pod["spec"]["containers"][0]["volumeMounts"].to_string();
     assert!(mounts.contains("/scratch") && mounts.contains("/etc/vmcp-config"), "{mounts}");
 
-    // What the container says that it was given: the Secret's content, once.
+    // What the container says that it was given, its configuration last: the Secret's content, once.
+    scene.wait_for_line(&name, "groupRef:")?;
     let log = scene.kubectl.run(&["logs", &name])?.ok()?;
     let given: Vec<_> = log.lines().filter_map(|line| line.strip_prefix(&format!("{PASSWORD}="))).collect();
     assert_eq!(given, [Installation::PASSWORD], "{log}");

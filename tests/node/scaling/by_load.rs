@@ -105,11 +105,9 @@ fn by_the_load(scene: &Scene<'_>) -> Result<(), Failed> {
     }
     assert_stayed(&fronts, &scene.pods("ReplicaSet")?);
 
-    // Half an hour between two steps is for users; and what the callers ask is little for what the pods request.
-    let quick =
-        json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 10, "periodSeconds": 1}]});
+    // What the callers ask is little for what the pods request.
     for (autoscaler, percent) in [("scaled-proxy", 25), ("scaled-server", 3)] {
-        let spec = json!({"maxReplicas": 4, "metrics": cpu(percent), "behavior": {"scaleDown": quick}});
+        let spec = json!({"maxReplicas": 4, "metrics": cpu(percent)});
         scene.patch(&format!("hpa/{autoscaler}"), &json!({"spec": spec}))?;
     }
     let load = Load::start(scene.service("mcp-scaled-proxy")?);
@@ -127,10 +125,17 @@ fn by_the_load(scene: &Scene<'_>) -> Result<(), Failed> {
     assert_going_on(&mut late, 2)?;
 
     drop(load);
-    // So little is what a server takes at rest too, on a machine that is busy.
-    scene.patch("hpa/scaled-server", &json!({"spec": {"metrics": cpu(25)}}))?;
+    // Half an hour between two steps is for users; and so little is what a server takes at rest too, on a machine that is
+    // busy.
+    let quick =
+        json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 10, "periodSeconds": 1}]});
+    for autoscaler in ["scaled-proxy", "scaled-server"] {
+        let spec = json!({"metrics": cpu(25), "behavior": {"scaleDown": quick}});
+        scene.patch(&format!("hpa/{autoscaler}"), &json!({"spec": spec}))?;
+    }
     assert_stayed(&more_fronts, &scene.wait_for_pods("ReplicaSet", 2)?);
     assert_stayed(&servers, &scene.wait_for_pods("StatefulSet", 2)?);
+    scene.wait_for_service("mcp-scaled-proxy")?;
     assert_going_on(&mut clients, 3)?;
     assert_eq!(templates(scene, "scaled")?, templates_before);
 

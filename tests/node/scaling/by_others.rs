@@ -6,7 +6,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use super::{assert_going_on, assert_new_sessions, assert_stayed, session_on_each, templates, wait_until_seen};
-use crate::context::{Context, trial};
+use crate::context::{Context, alone, trial};
 use crate::scene::{Scene, redis};
 
 pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
@@ -17,7 +17,7 @@ pub(crate) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
 }
 
 pub(super) fn timed(ctx: &Arc<Context>) -> Vec<Trial> {
-    vec![trial(ctx, "scaling::pods_that_others_ask_for_get_sessions_in_time", in_time)]
+    vec![alone(ctx, "scaling::pods_that_others_ask_for_get_sessions_in_time", in_time)]
 }
 
 /// An autoscaler of a workload called `foo` that keeps to its bounds without any metrics.
@@ -55,6 +55,7 @@ fn counts_of_others(scene: &Scene<'_>) -> Result<(), Failed> {
     scene.kubectl.run(&["delete", "hpa", "foo"])?.ok()?;
 
     assert_stayed(&servers, &scene.pods("StatefulSet")?);
+    scene.wait_for_service("mcp-foo-proxy")?;
     assert_going_on(&mut clients, 2)?;
     assert_eq!(templates(scene, "foo")?, templates_before);
 
@@ -95,6 +96,7 @@ fn let_go_and_taken_back(scene: &Scene<'_>) -> Result<(), Failed> {
     assert_eq!(counts(3, 2)?, taken, "the live count stays");
     scene.kubectl.run(&["scale", "statefulset/foo", "--replicas=1"])?.ok()?;
     scene.wait_for_value("statefulset/foo", "/spec/replicas", &json!(2))?; // what is named is put back
+    wait_until_seen(scene, "statefulset/foo")?;
     assert_eq!(counts(3, 2)?.0, taken.0);
     named("backendReplicas", Value::Null)?;
     let let_go = counts(3, 2)?;
@@ -104,6 +106,7 @@ fn let_go_and_taken_back(scene: &Scene<'_>) -> Result<(), Failed> {
     let scaled = counts(1, 3)?;
     assert_stayed(&let_go.0, &scaled.0);
     assert_stayed(&let_go.1, &scaled.1);
+    scene.wait_for_service("mcp-foo-proxy")?;
 
     let answer = client.whoami()?;
     assert_eq!((answer.pod, answer.calls), (pod, 2), "a session goes on");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Image, busybox_image, redis_image, vmcp_image};
 use crate::kubectl::run_to_end;
 use crate::traces::CRDS;
-use crate::{Error, Helm, Kubectl, Result, RunDir, Stage, wait_for};
+use crate::{Error, Helm, Kubectl, Result, RunDir, Stage, http_get, wait_for};
 
 /// The image of `examples/mcp-server`.
 pub const MCP_SERVER_IMAGE: &str = "berth-test/mcp-server:1";
@@ -121,20 +121,19 @@ impl Installation {
         let ca_file = certificates.join("ca.crt");
         let installation = Self { helm, programs: programs.to_owned(), ca_file, definitions };
         installation.helm("install", arguments)?;
-        for (namespace, deployment) in [(STORES_IN, "redis"), (STORES_IN, "redis-locked"), (SYSTEM, "berth")] {
-            let kubectl = kubectl.in_namespace(namespace);
-            let what = format!("deployment/{deployment}");
-            let ready = wait_for(&format!("{what} rolled out"), ROLLOUT, || {
-                let status = kubectl.run(&["rollout", "status", &what, "--timeout=10s"])?;
-                Ok(status.success().then_some(()))
-            });
-            ready.map_err(|error| {
-                let pods = kubectl.run(&["describe", "pods"]).map(|output| output.stdout).unwrap_or_default();
-                let log = kubectl.run(&["logs", &what, "--tail=20"]).map(|output| output.stdout).unwrap_or_default();
-                Error::new(format!("{error}\n{pods}\n{log}"))
-            })?;
+        for (namespace, deployment) in [(STORES_IN, "redis"), (STORES_IN, "redis-locked")] {
+            roll_out(&kubectl.in_namespace(namespace), deployment)?;
         }
+        installation.wait_until_ready(stage)?;
         Ok(installation)
+    }
+
+    /// Waits until all pods of Berth are of the release and ready.
+    ///
+    /// # Errors
+    /// When they are not in two minutes.
+    pub fn wait_until_ready(&self, stage: &Stage) -> Result<()> {
+        roll_out(&stage.kubectl().in_namespace(SYSTEM), "berth")
     }
 
     /// Upgrades the release with these further arguments; what rolls is not waited for.
@@ -179,6 +178,20 @@ impl Installation {
     }
 }
 
+/// Waits until a Deployment is rolled out.
+fn roll_out(kubectl: &Kubectl, deployment: &str) -> Result<()> {
+    let what = format!("deployment/{deployment}");
+    let ready = wait_for(&format!("{what} rolled out"), ROLLOUT, || {
+        let status = kubectl.run(&["rollout", "status", &what, "--timeout=10s"])?;
+        Ok(status.success().then_some(()))
+    });
+    ready.map_err(|error| {
+        let pods = kubectl.run(&["describe", "pods"]).map(|output| output.stdout).unwrap_or_default();
+        let log = kubectl.run(&["logs", &what, "--tail=20"]).map(|output| output.stdout).unwrap_or_default();
+        Error::new(format!("{error}\n{pods}\n{log}"))
+    })
+}
+
 /// The directory of the project's chart.
 fn chart() -> Result<String> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/berth");
@@ -210,7 +223,9 @@ impl Stage {
             let sample = kubectl.get_json("mcpserver/sample")?;
             Ok((sample["status"]["phase"] == "Ready").then_some(()))
         })?;
-        self.service(&kubectl, "mcp-sample-proxy")
+        let address = self.service(&kubectl, "mcp-sample-proxy")?;
+        // Its pods are ready a moment before the node's rules lead to them.
+        wait_for("an answer of the sample", ROLLOUT, || Ok(http_get(address, "/").ok().map(|_| address)))
     }
 
     /// A port of this machine's loopback that leads to a Service of the namespace that `kubectl` is in.
