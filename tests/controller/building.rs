@@ -300,11 +300,16 @@ fn made_meanwhile(ns: &Namespace) -> Result<(), Failed> {
         }],
     });
     ns.kubectl.run_with_stdin(&["create", "-f", "-"], &hook.to_string())?.ok()?;
-    // It takes a moment until it is asked.
-    std::thread::sleep(Duration::from_secs(2));
+    // The API server learns of it in its own time.
+    silent.set_nonblocking(true)?;
+    wait_for("the webhook being asked about Berth's writes", BOUND, || {
+        let write = ["create", "configmap", "x", "--dry-run=server", "--as=system:serviceaccount:berth-system:berth"];
+        let _ = ns.kubectl.run(&[&write[..], &["--request-timeout=1s"]].concat())?;
+        // Whoever asked has left; the next one who asks is Berth.
+        Ok((std::iter::from_fn(|| silent.accept().ok()).count() > 0).then_some(()))
+    })?;
     let audit = ns.audit();
     ns.create(&mcp_server("foo", json!({})))?;
-    silent.set_nonblocking(true)?;
     let asked = wait_for("the webhook being asked", BOUND, || Ok(silent.accept().ok()))?;
     let made = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "foo-runconfig"},
         "data": {"runconfig.json": "of the new leader"}});

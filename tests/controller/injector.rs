@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use berth_test_cluster::{Error, Kubectl, Result, RunDir, WebhookTls};
+use berth_test_cluster::{Error, Kubectl, Result, RunDir, WebhookTls, wait_for};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto};
 use serde_json::{Value, json};
 
 const BOUND: Duration = Duration::from_secs(5);
+/// How long an API server may take to learn of a registration.
+const ASKED: Duration = Duration::from_secs(60);
 /// What it adds.
 pub(crate) const SIDECAR: &str = "mesh";
 pub(crate) const ANNOTATION: &str = "mesh.example/injected";
@@ -70,6 +72,11 @@ impl Injector {
             }],
         });
         injector.kubectl.apply_yaml(&registration.to_string())?.ok()?;
+        // The API server learns of it in its own time.
+        wait_for("an injector that is asked", ASKED, || {
+            let tried = ["create", "deployment", "tried", "--image=tried", "--dry-run=server", "-o", "json"];
+            Ok(injector.kubectl.run(&tried)?.ok()?.contains(ANNOTATION).then_some(()))
+        })?;
         Ok(injector)
     }
 }

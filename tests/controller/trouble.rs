@@ -43,6 +43,15 @@ fn take_back(ns: &Namespace) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Waits until the webhook is asked about `Deployment/foo`: the API server learns of a registration in its own time.
+fn wait_until_asked(ns: &Namespace) -> Result<(), Failed> {
+    wait_for("the webhook being asked", BOUND, || {
+        let note = ["annotate", "deployment/foo", "example.com/asked=yes", "--overwrite", "--dry-run=server"];
+        Ok(ns.kubectl.run(&note)?.stderr.contains("troubled.example.com").then_some(()))
+    })?;
+    Ok(())
+}
+
 fn momentary(ns: &Namespace) -> Result<(), Failed> {
     // Nobody listens there, so the API server answers at once, by a 500.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -56,10 +65,9 @@ fn momentary(ns: &Namespace) -> Result<(), Failed> {
     let mut seen = false;
     // A machine may be so slow that the moment is none.
     for round in 1..=5 {
-        let (audit, before, began) = (ns.audit(), told()?, Instant::now());
         ns.kubectl.apply_yaml(&troubled)?.ok()?;
-        // It takes a moment until it is asked.
-        thread::sleep(Duration::from_secs(1));
+        wait_until_asked(ns)?;
+        let (audit, before, began) = (ns.audit(), told()?, Instant::now());
         ns.edit("MCPServer/foo", &json!({"spec": {"image": format!("example:1.{round}")}}))?;
         thread::sleep(Duration::from_secs(2));
         take_back(ns)?;
@@ -76,7 +84,7 @@ fn momentary(ns: &Namespace) -> Result<(), Failed> {
     assert!(seen, "it was never over in a moment");
 
     ns.kubectl.apply_yaml(&troubled)?.ok()?;
-    thread::sleep(Duration::from_secs(1));
+    wait_until_asked(ns)?;
     ns.edit("MCPServer/foo", &json!({"spec": {"image": "example:2"}}))?;
     let cr = ns.wait("MCPServer/foo", "says what is wrong", |cr| condition(cr, "Ready")["reason"] == "ApplyFailed")?;
     let message = condition(&cr, "Ready")["message"].to_string();
