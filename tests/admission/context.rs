@@ -102,7 +102,7 @@ impl Namespace {
     /// is repeated when a controller has written the status meanwhile.
     pub(crate) fn kubectl_with(&self, arguments: &[&str], manifest: &Value) -> Result<Output> {
         let arguments = [arguments, &["-f", "-"]].concat();
-        wait_for("a kubectl that meets no other writer", Duration::from_secs(20), || {
+        wait_for("a kubectl that meets no other writer", Duration::from_secs(60), || {
             let output = self.kubectl.run_with_stdin(&arguments, &manifest.to_string())?;
             Ok((!output.stderr.contains("Error from server (Conflict)")).then_some(output))
         })
