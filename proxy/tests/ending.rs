@@ -81,7 +81,7 @@ async fn streams_end_between_two_events_at_the_time_out() {
     pod.send(&busy_id, "2\n\nid: 3\ndata: 3");
     assert_eq!(busy.chunk().await.unwrap().unwrap(), "2\n\n");
     assert_eq!(busy.chunk().await.unwrap(), None);
-    tokio::time::timeout(Duration::from_secs(5), ending).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,14 +98,14 @@ async fn an_answer_in_events_ends_once_it_can_be_resumed() {
         assert_eq!(client.chunk().await.unwrap().as_deref(), Some(event));
     }
     assert_eq!(client.chunk().await.unwrap(), None);
-    tokio::time::timeout(Duration::from_secs(5), ending).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_under_way_finishes() {
     let pod = Pod::start("a").await;
     let mut replica = Replica::default();
-    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(5) };
+    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(60) };
     let proxy = replica.start(&[pod.url()]).await;
     let mut client = Client::connect(proxy.address).await;
     client.write("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n01234").await;
@@ -114,7 +114,7 @@ async fn what_is_under_way_finishes() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     client.write("56789").await;
     assert_eq!(client.reply().await.unwrap().status, 200);
-    tokio::time::timeout(Duration::from_secs(3), ending).await.expect("nothing is left to wait for").unwrap();
+    tokio::time::timeout(PATIENCE, ending).await.expect("nothing is left to wait for").unwrap();
     assert_eq!(pod.seen()[0].body, "0123456789");
 }
 
@@ -122,7 +122,7 @@ async fn what_is_under_way_finishes() {
 async fn other_protocols_go_on_until_the_time_out() {
     let pod = Pod::start("a").await;
     let mut replica = Replica::default();
-    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(20) };
+    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(60) };
     let proxy = replica.start(&[pod.url()]).await;
     let mut client = Client::connect(proxy.address).await;
     client.ask("GET", "/upgrade", &[("Connection", "Upgrade"), ("Upgrade", "mirror")], "").await;
@@ -153,7 +153,7 @@ async fn http2_clients_are_told_to_go_away() {
     const ACK: u8 = 1;
     let pod = Pod::start("a").await;
     let mut replica = Replica::default();
-    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(20) };
+    replica.settings.pauses = Pauses { lame_duck: Duration::ZERO, drain: Duration::from_secs(60) };
     let proxy = replica.start(&[pod.url()]).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();

@@ -61,7 +61,7 @@ impl Cache {
 pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     let start = Instant::now();
     while !condition().await {
-        assert!(start.elapsed() < Duration::from_secs(15), "waited in vain for {what}");
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
         sleep(Duration::from_millis(20)).await;
     }
 }

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::client::{Client, Protocol};
+use crate::client::{BOUND, Client, Protocol};
 use crate::fixture::{Fixture, Tls, review_bytes};
 
 /// Reviews without a pause, over connections that stay and over new ones.
@@ -66,7 +66,7 @@ async fn served(client: &Client) -> Vec<u8> {
 async fn until_served(client: &Client, expected: &[u8]) {
     let start = Instant::now();
     while served(client).await != expected {
-        assert!(start.elapsed() < Duration::from_secs(10), "the new certificate is not served");
+        assert!(start.elapsed() < BOUND, "the new certificate is not served");
         sleep(Duration::from_millis(50)).await;
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::client::{Client, Connection, Protocol, read_answer};
+use crate::client::{BOUND, Client, Connection, Protocol, read_answer};
 use crate::fake_api::FakeApi;
 use crate::fixture::{ANY_PORT, Tls, review_bytes};
 use crate::process::{Berth, is_ready};
@@ -120,16 +120,16 @@ async fn a_request_under_way_is_answered_before_the_end() {
     // Nobody is accepted any more; the request that has begun goes on.
     let start = Instant::now();
     while TcpStream::connect(berth.webhook).await.is_ok() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{}", berth.process.log_tail());
+        assert!(start.elapsed() < BOUND, "{}", berth.process.log_tail());
         sleep(Duration::from_millis(20)).await;
     }
     stream.write_all(&body[10..]).await.unwrap();
     stream.flush().await.unwrap();
-    let answer = timeout(Duration::from_secs(5), read_answer(&mut stream)).await.expect("an answer in time").unwrap();
+    let answer = timeout(BOUND, read_answer(&mut stream)).await.expect("an answer in time").unwrap();
     assert_eq!(answer.status, 200);
     // The other connection was told to go, and closed.
     let Connection::Http2 { sender, .. } = other else { unreachable!() };
-    assert!(timeout(Duration::from_secs(5), sender.ready()).await.unwrap().is_err());
+    assert!(timeout(BOUND, sender.ready()).await.unwrap().is_err());
     assert!(berth.end().await.success(), "{}", berth.process.log_tail());
 }
 
@@ -140,9 +140,9 @@ async fn a_second_signal_ends_it_at_once() {
     berth.process.signal("TERM").unwrap();
     let start = Instant::now();
     while is_ready(berth.admin).await {
-        assert!(start.elapsed() < Duration::from_secs(10), "{}", berth.process.log_tail());
+        assert!(start.elapsed() < BOUND, "{}", berth.process.log_tail());
         sleep(Duration::from_millis(20)).await;
     }
-    let status = berth.process.stop(Duration::from_secs(5)).unwrap();
+    let status = berth.process.stop(BOUND).unwrap();
     assert!(!status.success(), "{status}");
 }

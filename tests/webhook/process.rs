@@ -102,7 +102,7 @@ fn line(log: &Path, message: &str) -> Option<Value> {
 }
 
 pub(crate) async fn is_ready(admin: SocketAddr) -> bool {
-    let ready = timeout(Duration::from_secs(1), get(admin, "/readyz")).await;
+    let ready = timeout(Duration::from_secs(5), get(admin, "/readyz")).await;
     matches!(ready, Ok(Ok(Answer { status: 200, .. })))
 }
 

@@ -37,7 +37,8 @@ async fn stuck_connections_do_not_hold_up_others() {
             let answer = connection.request("POST", "/mutate", &review_bytes()).await.unwrap();
             assert_eq!(answer.status, 200);
         }
-        assert!(started.elapsed() < Duration::from_secs(2), "{protocol:?}: {:?}", started.elapsed());
+        // Those that are stuck are ended after 5 s, and none of this waits for that.
+        assert!(started.elapsed() < Duration::from_secs(4), "{protocol:?}: {:?}", started.elapsed());
     }
 }
 
@@ -56,7 +57,7 @@ async fn a_body_that_does_not_come_is_given_up_at_the_reviews_deadline() {
     let head = "POST /mutate?timeout=500ms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
-    let answer = timeout(Duration::from_secs(3), read_answer(&mut stream)).await.expect("an end in time").unwrap();
+    let answer = timeout(BOUND, read_answer(&mut stream)).await.expect("an end in time").unwrap();
     assert_eq!(answer.status, 408);
     assert!(answer.text().contains("400 ms"), "{}", answer.text());
 }

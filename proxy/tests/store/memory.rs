@@ -78,13 +78,13 @@ fn at_the_bound_new_sessions_are_refused_and_none_is_lost() {
 
 #[test]
 fn sessions_expire_but_for_those_in_use() {
-    let memory = Memory::new(Duration::from_millis(500), 2);
+    let memory = Memory::new(Duration::from_secs(2), 2);
     assert_eq!(memory.pin("idle", 0), PinOutcome::Pinned);
     assert_eq!(memory.pin("stream", 0), PinOutcome::Pinned);
     let pin = Pin { pod: PodId(0), path: PathTag::default() };
     let stream = memory.sessions.in_use(memory.sessions.key(b"stream"), pin);
     wait("the end of an idle session", || memory.sessions.statistics().cached == 1);
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(2_100));
     assert_eq!(memory.find("idle"), Found::Unknown);
     assert_eq!(memory.find("stream"), on_pod(0));
     assert_eq!(memory.pin("new", 0), PinOutcome::Pinned, "expired ones make room");

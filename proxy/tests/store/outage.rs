@@ -8,6 +8,9 @@ use berth_test_cluster::Redis;
 
 use crate::world::{Replica, on_pod, wait};
 
+/// Within which it is heard that the store cannot be asked. A second, and what a busy machine adds.
+const SOON: Duration = Duration::from_secs(3);
+
 #[test]
 fn paused_writes_hold_a_pin_until_they_are_let_through_and_no_look_up() {
     let redis = Redis::start().unwrap();
@@ -19,9 +22,12 @@ fn paused_writes_hold_a_pin_until_they_are_let_through_and_no_look_up() {
     std::thread::scope(|scope| {
         let pinning = scope.spawn(|| a.pin("one", 0));
         while start.elapsed() < Duration::from_millis(1000) {
-            assert!(!pinning.is_finished());
-            assert_eq!(b.find("one"), Found::Unknown);
+            let (pinned, found) = (pinning.is_finished(), b.find("one"));
             assert_eq!(b.find("before"), on_pod(1), "look-ups go on");
+            // Not after the end of the pause, which a busy machine may come to in a look-up.
+            if start.elapsed() < Duration::from_millis(1400) {
+                assert_eq!((pinned, found), (false, Found::Unknown));
+            }
         }
         assert_eq!(pinning.join().unwrap(), PinOutcome::Pinned);
         assert_eq!(b.find("one"), on_pod(0), "known the moment it is pinned");
@@ -40,12 +46,12 @@ fn outage(mut redis: Redis, stop: impl FnOnce(&mut Redis), restore: impl FnOnce(
         assert_eq!(a.find("one"), on_pod(0));
         let asked = Instant::now();
         assert_eq!(b.find("one"), Found::Unavailable);
-        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
     }
     wait("a replica that knows of it", || a.sessions.readiness() == Readiness::Degraded);
     let asked = Instant::now();
     assert_eq!(a.pin("three", 0), PinOutcome::NotSent);
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
     a.wait(a.sessions.unpin(&a.key("two"), PodId(1), UnpinReason::Deleted));
     assert!(a.sessions.find_cached(&a.key("two")).is_none());
     restore(&mut redis);

@@ -31,8 +31,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// More than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// More than anything here takes, on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for a condition.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
