@@ -121,26 +121,38 @@ fn names_follow_the_release_and_stay_valid() {
         ("mcp", "", "mcp-berth"),
         ("mcp", "nameOverride=wiring", "mcp-wiring"),
         ("mcp", "fullnameOverride=harbour", "harbour"),
+        // A Service's name has no dots and begins with a letter.
+        ("my.berth", "", "my-berth"),
+        ("42", "", "berth-42-berth"),
         (long, "", &long[..40]),
+        ("abcdefghijklmnopqrstuvwxyz-abcdefghijk--berth", "", "abcdefghijklmnopqrstuvwxyz-abcdefghijk"),
     ] {
-        let arguments = ["template", release, &chart, "-n", "x", "--set", CERT_MANAGER, "--set", more];
+        let arguments = ["template", release, &chart, "-n", "2024", "--set", CERT_MANAGER, "--set", more];
         let objects = documents(&desk.run(&arguments).ok().unwrap());
         let service = find(&objects, &format!("Service/{expected}-webhook"));
         let registration = find(&objects, &format!("MutatingWebhookConfiguration/{expected}"));
         assert_eq!(registration["webhooks"][0]["clientConfig"]["service"]["name"], service["metadata"]["name"]);
         let certificate = find(&objects, &format!("Certificate/{expected}-webhook"));
-        assert_eq!(certificate["spec"]["dnsNames"], json!([format!("{expected}-webhook.x.svc")]));
+        assert_eq!(certificate["spec"]["dnsNames"], json!([format!("{expected}-webhook.2024.svc")]));
         let deployment = find(&objects, &format!("Deployment/{expected}"));
         let pod = &deployment["spec"]["template"];
         assert_eq!(pod["spec"]["volumes"][0]["secret"]["secretName"], certificate["spec"]["secretName"]);
         assert_eq!(deployment["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"]);
         assert_eq!(service["spec"]["selector"], pod["metadata"]["labels"]);
         let binding = find(&objects, &format!("ClusterRoleBinding/{expected}-webhook"));
-        let subject = json!([{"kind": "ServiceAccount", "name": pod["spec"]["serviceAccountName"], "namespace": "x"}]);
+        let subject =
+            json!([{"kind": "ServiceAccount", "name": pod["spec"]["serviceAccountName"], "namespace": "2024"}]);
         assert_eq!(binding["subjects"], subject);
         find(&objects, &format!("ClusterRole/{}", binding["roleRef"]["name"].as_str().unwrap()));
         for name in objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap()) {
             assert!(name.len() <= 63 && !name.ends_with('-'), "{name}");
         }
+        // What looks like a number is text all the same.
+        let texts = objects.iter().flat_map(|object| {
+            let metadata = &object["metadata"];
+            let labels = metadata["labels"].as_object().unwrap().values();
+            labels.chain(metadata.get("namespace")).chain(object.pointer("/webhooks/0/clientConfig/service/namespace"))
+        });
+        assert!(texts.into_iter().all(Value::is_string), "{release}: {objects:?}");
     }
 }

@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 
 use crate::support::{CERT_MANAGER, Desk, file, find, key, yaml};
 
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 #[test]
 fn values_go_where_they_belong() {
     let desk = Desk::new();
     let values = json!({
         "images": {
             "berth": {"repository": "registry.example:5000/a/berth", "tag": "2", "pullPolicy": "Always"},
-            "proxy": {"repository": "registry.example/berth-proxy"},
+            "proxy": {"repository": "registry.example/berth-proxy", "tag": "2", "digest": DIGEST},
             "vmcp": {"repository": "registry.example/vmcp", "tag": "v3"},
             "workloadPullPolicy": "Never",
         },
@@ -80,7 +82,7 @@ fn values_go_where_they_belong() {
     assert_eq!(
         container["env"],
         json!([
-            {"name": "BERTH_PROXY_IMAGE", "value": concat!("registry.example/berth-proxy:", env!("CARGO_PKG_VERSION"))},
+            {"name": "BERTH_PROXY_IMAGE", "value": format!("registry.example/berth-proxy@{DIGEST}")},
             {"name": "BERTH_VMCP_IMAGE", "value": "registry.example/vmcp:v3"},
             {"name": "BERTH_IMAGE_PULL_POLICY", "value": "Never"},
             {"name": "RUST_LOG", "value": "debug"},
@@ -170,9 +172,77 @@ fn unknown_and_wrong_values_are_refused_by_name() {
         ("podDisruptionBudget.maxUnavailable=half", "at '/podDisruptionBudget/maxUnavailable': 'half' does not match"),
         ("extraArgs=--log-format=json", "at '/extraArgs': got string, want array"),
         ("extraEnv[0].value=x", "at '/extraEnv/0': missing property 'name'"),
+        ("extraEnv[0].name=A,extraEnv[0].value=1", "at '/extraEnv/0/value': got number, want string"),
+        ("images.proxy.digest=sha256:1", "at '/images/proxy/digest': 'sha256:1' does not match pattern"),
+        ("fullnameOverride=9berth", "at '/fullnameOverride': '9berth' does not match pattern"),
+        (
+            "webhook.namespaceSelector.matchExpressions[0].key=a,webhook.namespaceSelector.matchExpressions[0].operator=In",
+            "at '/webhook/namespaceSelector/matchExpressions/0': missing property 'values'",
+        ),
+        (
+            r"podLabels.app\.kubernetes\.io/name=x",
+            "podLabels: the Deployment selects its pods by app.kubernetes.io/name; leave it out",
+        ),
+        // The program would not start with it.
+        ("defaultSessionStorage=redis", "defaultSessionStorage: \"redis\" is no address; write host:port, or "),
+        ("defaultSessionStorage=redis://a:1\\,b", "\"redis://a:1,b\" is no address"),
     ] {
         let refusal = desk.refusal(&["--set", value]);
         assert!(refusal.lines().any(|line| line.contains(expected)), "{value}: {refusal}");
+    }
+}
+
+/// To Helm, `controller:` with nothing below it is a value that is taken away, its defaults too.
+#[test]
+fn what_is_emptied_is_refused_by_name_where_the_chart_needs_it() {
+    let desk = Desk::new();
+    for (value, path, name) in [
+        ("certificates", "", "certificates"),
+        ("certificates.certManager.issuerRef", "/certificates/certManager", "issuerRef"),
+        ("images.proxy", "/images", "proxy"),
+        ("images.vmcp.repository", "/images/vmcp", "repository"),
+        ("replicas", "", "replicas"),
+        ("controller", "", "controller"),
+        ("controller.enabled", "/controller", "enabled"),
+        ("webhook", "", "webhook"),
+        ("webhook.excludedNamespaces", "/webhook", "excludedNamespaces"),
+        ("serviceAccount", "", "serviceAccount"),
+        ("rbac", "", "rbac"),
+        ("crds", "", "crds"),
+        ("podDisruptionBudget", "", "podDisruptionBudget"),
+    ] {
+        let refusal = desk.refusal(&["--set", CERT_MANAGER, "--set", &format!("{value}=null")]);
+        assert!(refusal.contains(&format!("at '{path}': missing property '{name}'")), "{value}: {refusal}");
+    }
+    let rest = [
+        "nameOverride",
+        "imagePullSecrets",
+        "resources",
+        "defaultSessionStorage",
+        "extraArgs",
+        "extraEnv",
+        "podAnnotations",
+        "podLabels",
+        "priorityClassName",
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "images.proxy.tag",
+    ];
+    desk.objects(&["--set", &rest.map(|value| format!("{value}=null")).join(",")]);
+}
+
+/// What the program takes for a session store, the chart does.
+#[test]
+fn addresses_of_session_stores_are_the_programs() {
+    let desk = Desk::new();
+    for address in
+        ["redis:6379", "[::1]:6379", "redis://a.b:1/3", "rediss+sentinel://a:1,b:2/main", "redis-cluster://a:1"]
+    {
+        berth::policy::Address::parse(address).unwrap();
+        let values = desk.path("values.json");
+        fs::write(&values, json!({"defaultSessionStorage": address}).to_string()).unwrap();
+        desk.objects(&["-f", &values]);
     }
 }
 
@@ -198,6 +268,10 @@ fn certificates_that_cannot_work_are_refused_with_what_to_do() {
         (
             &["--set", CERT_MANAGER, "--set", "certificates.existingSecret=mine"],
             "certificates: choose certManager.enabled, or existingSecret with caBundle, and not both",
+        ),
+        (
+            &["--set", CERT_MANAGER, "--set", "certificates.certManager.duration=30m"],
+            "certificates: certManager.renewBefore (720h) has to be shorter than certManager.duration (30m)",
         ),
         (
             &["--set-file", &empty],

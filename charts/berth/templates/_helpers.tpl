@@ -2,15 +2,22 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Short enough for what is appended to it to stay a DNS label. */}}
+{{/*
+A DNS label that begins with a letter, as the name of a Service has to, and short enough for what is appended to it to
+stay one. Names of releases may begin with a digit and have dots.
+*/}}
 {{- define "berth.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else if contains (include "berth.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "berth.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = .Release.Name -}}
+{{- if not (contains (include "berth.name" .) .Release.Name) -}}
+{{- $name = printf "%s-%s" .Release.Name (include "berth.name" .) -}}
 {{- end -}}
+{{- end -}}
+{{- if regexMatch "^[0-9]" $name -}}
+{{- $name = printf "berth-%s" $name -}}
+{{- end -}}
+{{- $name | replace "." "-" | trunc 40 | trimAll "-" -}}
 {{- end -}}
 
 {{- define "berth.service" -}}
@@ -24,7 +31,7 @@
 
 {{- define "berth.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "berth.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "berth.labels" -}}
@@ -45,7 +52,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* Takes an entry of .Values.images, and the tag where it names none: "" leaves it out. */}}
 {{- define "berth.image" -}}
 {{- $tag := default .otherwise .image.tag -}}
-{{- if $tag -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else if $tag -}}
 {{- printf "%s:%s" .image.repository $tag -}}
 {{- else -}}
 {{- .image.repository -}}
@@ -62,10 +71,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What no schema can say in a sentence. */}}
 {{- define "berth.check" -}}
+{{- range $label, $_ := include "berth.selectorLabels" . | fromYaml -}}
+{{- if hasKey (default dict $.Values.podLabels) $label -}}
+{{- fail (printf "podLabels: the Deployment selects its pods by %s; leave it out" $label) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.defaultSessionStorage -}}
+{{- $host := "([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]+" -}}
+{{- $url := printf "rediss?([+-](sentinel|cluster))?://%s(,%s)*([/?#].*)?" $host $host -}}
+{{- if not (regexMatch (printf "^(%s|%s)$" $host $url) .) -}}
+{{- fail (printf "defaultSessionStorage: %q is no address; write host:port, or a redis://, rediss://, redis+sentinel:// or redis+cluster:// URL with a port and without credentials" .) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.certificates -}}
 {{- if .certManager.enabled -}}
 {{- if or .existingSecret .caBundle -}}
 {{- fail "certificates: choose certManager.enabled, or existingSecret with caBundle, and not both" -}}
+{{- end -}}
+{{- /* Only dates can be compared. */ -}}
+{{- $start := toDate "2006-01-02" "2000-01-01" -}}
+{{- $end := $start | mustDateModify .certManager.duration | unixEpoch | int64 -}}
+{{- $renewal := $start | mustDateModify .certManager.renewBefore | unixEpoch | int64 -}}
+{{- if ge $renewal $end -}}
+{{- fail (printf "certificates: certManager.renewBefore (%s) has to be shorter than certManager.duration (%s)" .certManager.renewBefore .certManager.duration) -}}
 {{- end -}}
 {{- else if not .existingSecret -}}
 {{- fail (printf "certificates: choose one: certificates.certManager.enabled=true where cert-manager is installed; or certificates.existingSecret=NAME, a Secret with tls.crt and tls.key for %s, and --set-file certificates.caBundle=ca.crt" (include "berth.dnsName" $)) -}}
@@ -89,7 +117,7 @@ annotations:
 
 {{/* Takes a path and the root. */}}
 {{- define "berth.clientConfig" -}}
-service: {namespace: {{ .root.Release.Namespace }}, name: {{ include "berth.service" .root }}, port: 443, path: {{ .path }}}
+service: {namespace: {{ .root.Release.Namespace | quote }}, name: {{ include "berth.service" .root }}, port: 443, path: {{ .path }}}
 {{- if not .root.Values.certificates.certManager.enabled }}
 caBundle: {{ .root.Values.certificates.caBundle | b64enc }}
 {{- end }}
