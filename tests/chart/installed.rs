@@ -137,6 +137,7 @@ fn install_upgrade_uninstall_and_install_again() {
         "kubectl -n berth-system rollout status deployment/berth",
         "the Secret berth-webhook-tls is there",
         "berth-webhook.berth-system.svc",
+        "Not in kube-system, berth-system: what is written there, the webhook never sees.",
         "everybody's,\npass unseen after 2 s; nothing else depends on it",
     ] {
         assert!(notes.contains(expected), "{expected} is not in {notes}");
