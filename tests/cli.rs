@@ -795,3 +795,80 @@ fn explain_says_why_an_object_is_not_berths() {
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("help: set KUBECONFIG"), "{}", ran.err);
 }
+
+#[test]
+fn what_stands_where_nobody_reads_it_is_told() {
+    let annotated = |on_workload: &str, on_template: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata:\n  name: web\n  annotations:\n    a: b\n{on_workload}spec:\n  \
+             template:\n    metadata:\n      annotations:\n        a: b\n{on_template}    spec: {{containers: [{{name: web}}]}}\n"
+        )
+    };
+    let ran = on_stdin(&["validate", "-f", "-"], &annotated("    berth.dev/replicas: \"3\"\n", ""));
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (
+            0,
+            "<stdin>:7 StatefulSet/web warning metadata.annotations[berth.dev/replicas]: it means nothing without \
+             berth.dev/inject: enabled beside it; Berth leaves the StatefulSet alone\n"
+        )
+    );
+    let ran = on_stdin(&["validate", "-f", "-"], &annotated("", "        berth.dev/inject: enabled\n"));
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (
+            0,
+            "<stdin>:12 StatefulSet/web warning spec.template.metadata.annotations[berth.dev/inject]: it means nothing on a \
+             pod template; write it under metadata.annotations of the StatefulSet\n"
+        )
+    );
+    // What opted out, or belongs to a custom resource, or only carries Berth's own records, says all that it has to.
+    for on_workload in [
+        "    berth.dev/inject: disabled\n    berth.dev/replicas: \"3\"\n",
+        "    berth.dev/injected-env: web/A\n",
+        "  ownerReferences:\n  - {apiVersion: toolhive.stacklok.dev/v1beta1, kind: MCPServer, name: web, uid: a, controller: true}\n",
+    ] {
+        let ran = on_stdin(&["validate", "-f", "-"], &annotated(on_workload, ""));
+        assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{on_workload}");
+    }
+    let typo = annotated("    berth.dev/inject: enabled\n    berth.dev/replica: \"1\"\n", "");
+    let ran = on_stdin(&["validate", "-f", "-"], &typo);
+    let expected =
+        "<stdin>:8 StatefulSet/web warning metadata.annotations[berth.dev/replica]: means nothing on a StatefulSet; ";
+    assert!(ran.out.starts_with(expected), "{}", ran.out);
+}
+
+#[test]
+fn what_berths_controller_would_not_build_is_a_problem_where_it_is_asked_for() {
+    let server = |class: &str, spec: &str| {
+        format!(
+            "apiVersion: toolhive.stacklok.dev/v1beta1\nkind: MCPServer\nmetadata:\n  name: web\n  annotations: {{{class}}}\nspec:\n  \
+             image: web\n{spec}"
+        )
+    };
+    let guarded = "  transport: sse\n  oidcConfig: {type: inline}\n";
+    let ran = on_stdin(&["validate", "-f", "-"], &server("berth.dev/class: berth", guarded));
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(ran.out.starts_with("<stdin>:9 MCPServer/web UnsupportedField spec.oidcConfig: "), "{}", ran.out);
+    assert!(ran.out.ends_with("(Berth's controller builds nothing for it)\n"), "{}", ran.out);
+    assert!(ran.err.is_empty(), "{}", ran.err);
+
+    let silent = on_stdin(&["explain", "-f", "-"], &server("berth.dev/class: berth", ""));
+    assert_eq!(silent.code, 1, "{}", silent.out);
+    let told = "  what no write of it is told\n    spec.transport: Berth does not proxy servers on stdio";
+    assert!(silent.out.contains(told) && silent.out.contains(" [TransportUnsupported]\n"), "{}", silent.out);
+
+    // Of what ToolHive's operator builds, only the webhook has something to say.
+    for class in ["", "berth.dev/class: other"] {
+        let ran = on_stdin(&["validate", "-f", "-"], &server(class, guarded));
+        assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{class}");
+    }
+    let ran = on_stdin(
+        &["validate", "-f", "-"],
+        &server("berth.dev/class: berth", "  transport: sse\n  telemetry: {endpoint: a}\n"),
+    );
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    assert!(ran.out.starts_with("<stdin>:9 MCPServer/web warning spec.telemetry: has no effect"), "{}", ran.out);
+    let whole = server("berth.dev/class: berth", "  transport: sse\n");
+    assert_eq!(on_stdin(&["validate", "-f", "-"], &whole).out, "");
+}

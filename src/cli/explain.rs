@@ -120,7 +120,9 @@ impl Args {
             None => text(out, &explained)?,
             Some(form) => machine(out, &explained, form)?,
         }
-        let refused = explained.iter().any(|(explanation, _)| !explanation.refused.is_empty());
+        let refused = explained.iter().any(|(explanation, _)| {
+            !explanation.refused.is_empty() || explanation.remarks.iter().any(|remark| remark.code.is_some())
+        });
         Ok(if refused { Outcome::Findings } else { Outcome::Fine })
     }
 
@@ -217,6 +219,11 @@ fn text(out: &mut Output, explained: &[(Explanation, Option<String>)]) -> Result
         section(out, "what binds it", explanation.rules.iter().map(rule))?;
         let paint = |colour: &str, line: &String| format!("{colour}{line}{reset}");
         section(out, "a write of it draws warnings", explanation.warnings.iter().map(|line| paint(yellow, line)))?;
+        section(
+            out,
+            "what no write of it is told",
+            explanation.remarks.iter().map(|rule| paint(yellow, &plain(rule))),
+        )?;
         section(out, "a write of it is refused", explanation.refused.iter().map(|line| paint(red, line)))?;
     }
     if explained.is_empty() {
@@ -272,6 +279,12 @@ fn change(change: &Change) -> String {
         (from, Value::Null) => format!("- {}: {from}", change.field),
         (from, to) => format!("~ {}: {from} → {to}", change.field),
     }
+}
+
+/// The reason of a condition is no code word of the webhook.
+fn plain(rule: &Rule) -> String {
+    let code = rule.code.map(|code| format!(" [{code}]")).unwrap_or_default();
+    format!("{}{code}", rule.text)
 }
 
 fn rule(rule: &Rule) -> String {

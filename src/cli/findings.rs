@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::controller::objects::Reason;
 use crate::policy::Problem;
 use crate::preview::Judged;
 
@@ -15,7 +16,7 @@ pub(super) struct Finding {
     kind: String,
     namespace: String,
     name: String,
-    /// The rule that is broken; absent for warnings.
+    /// The rule that is broken, or why Berth's controller builds nothing; absent for warnings.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     /// Path of the field at fault.
@@ -35,7 +36,13 @@ impl Finding {
                 findings.push(Self { code, severity: "error", ..Self::new(judged, "", message) });
             }
         }
+        findings.extend(judged.remarks.iter().filter(|remark| remark.reason.is_some()).map(|remark| {
+            let code = remark.reason.map(Reason::as_str);
+            Self { severity: "error", code, ..Self::warning(judged, &remark.text) }
+        }));
         findings.extend(judged.warnings.iter().map(|warning| Self::warning(judged, warning)));
+        let advice = judged.remarks.iter().filter(|remark| remark.reason.is_none());
+        findings.extend(advice.map(|remark| Self::warning(judged, &remark.text)));
         findings
     }
 
@@ -49,16 +56,17 @@ impl Finding {
 
     fn warning(judged: &Judged<'_>, warning: &str) -> Self {
         // Most warnings begin with the field that they are about.
-        let field = warning.split_once(": ").map_or("", |(field, _)| field);
-        let is_path = !field.contains(' ') && judged.document.line_of(judged.object, field).1;
+        let field = warning.split_once(' ').map_or("", |(field, _)| field.trim_end_matches(':'));
+        let is_path = !field.is_empty() && judged.document.line_of(judged.object, field).1;
         Self::new(judged, if is_path { field } else { "" }, warning.to_owned())
     }
 
     fn new(judged: &Judged<'_>, field: &str, message: String) -> Self {
         let identity = &judged.identity;
-        let message = match message.strip_prefix(&format!("{field}: ")) {
-            Some(rest) if !field.is_empty() => rest.to_owned(),
-            _ => message,
+        let rest = message.strip_prefix(field).filter(|_| !field.is_empty());
+        let message = match rest.map(|rest| rest.trim_start_matches(':').trim_start()) {
+            Some(rest) => rest.to_owned(),
+            None => message,
         };
         Self {
             severity: "warning",

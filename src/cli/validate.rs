@@ -12,7 +12,8 @@ use super::{CliError, Outcome, Output};
 /// Check manifests: one line for each problem, and exit code 1 when there is one.
 ///
 /// Custom resources, workloads and autoscalers in the same input are judged together; what is not in the input does not
-/// exist. Warnings do not change the exit code.
+/// exist. Of a resource that asks for Berth's controller (berth.dev/class: berth), what that would not build is a problem
+/// too. Warnings do not change the exit code.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   # in CI: everything that is deployed together

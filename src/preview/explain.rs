@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::provenance::{self, Provenance, number};
-use super::{Judged, Preview, changes, rules};
+use super::{Judged, Preview, Remark, changes, rules};
 use crate::admission::{CrQuery, Freshness, LiveWorkload};
+use crate::controller::objects::Reason;
 use crate::policy::names;
 use crate::policy::{CrKind, CustomResource, Role, Transport, WorkloadKind, resolve};
 
@@ -30,6 +31,8 @@ pub struct Explanation {
     pub refused: Vec<String>,
     /// What a writer would be warned of.
     pub warnings: Vec<String>,
+    /// What a writer would not be told, and should know.
+    pub remarks: Vec<Rule>,
 }
 
 /// Whose an object is.
@@ -128,6 +131,7 @@ impl Preview<'_> {
             rules: Vec::new(),
             refused: refused(judged),
             warnings: judged.warnings.clone(),
+            remarks: judged.remarks.iter().map(remark).collect(),
         };
         if let Some(kind) = identity.workload() {
             self.workload(kind, judged, &mut explanation);
@@ -225,6 +229,10 @@ impl Preview<'_> {
         }
         explanation.rules.extend(rules::of_address(policy));
     }
+}
+
+fn remark(remark: &Remark) -> Rule {
+    Rule { code: remark.reason.map(Reason::as_str), text: remark.text.clone() }
 }
 
 fn refused(judged: &Judged<'_>) -> Vec<String> {

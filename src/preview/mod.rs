@@ -8,6 +8,7 @@ mod changes;
 mod explain;
 mod known;
 mod provenance;
+mod remarks;
 mod rules;
 
 use std::collections::HashSet;
@@ -21,6 +22,7 @@ pub(crate) use arrival::Arrival;
 pub use arrival::Identity;
 pub use explain::{Change, Explanation, Origin, Rule, Setting, Standing};
 use known::Known;
+pub use remarks::Remark;
 
 /// A decision asks for at most three things; more rounds mean that it asks for the same thing for ever.
 const MAX_ROUNDS: usize = 8;
@@ -44,6 +46,8 @@ pub struct Judged<'a> {
     pub warnings: Vec<String>,
     /// Why it would not be stored.
     pub refusal: Option<Refusal>,
+    /// What no writer of it is told; nothing where it is refused.
+    pub remarks: Vec<Remark>,
 }
 
 impl Judged<'_> {
@@ -115,7 +119,8 @@ impl<'a> Preview<'a> {
             known.add(&arrival.identity, &stored.value, settings);
             let (warnings, refusal) = taken_apart(verdict);
             let identity = arrival.identity.clone();
-            let judged = Judged { source, document, object, identity, patch, after, warnings, refusal };
+            let remarks = Vec::new();
+            let judged = Judged { source, document, object, identity, patch, after, warnings, refusal, remarks };
             mutated.push((judged, arrival, stored));
         }
         let judged = mutated.into_iter().map(|(mut judged, arrival, stored)| {
@@ -132,6 +137,9 @@ impl<'a> Preview<'a> {
             let problems = refusal.iter().flat_map(|refusal| &refusal.problems);
             let refused: HashSet<_> = problems.map(ToString::to_string).collect();
             judged.warnings.retain(|warning| !refused.contains(warning));
+            if refusal.is_none() {
+                judged.remarks = Remark::of(&arrival, settings);
+            }
             judged.refusal = refusal;
             Ok(judged)
         });

@@ -102,9 +102,13 @@ pub(super) fn judge_count(count: Count<'_>, policy: &ScalingPolicy) -> Option<Fi
 
 /// A line for each annotation in Berth's name that means nothing, since it was written to mean something.
 pub(super) fn unknown_annotations(kind: &str, meta: &Metadata, known: &[&str]) -> Vec<String> {
+    let article = if kind.starts_with("MCP") { "an" } else { "a" };
     let line = |key: &str| {
         let key: String = key.chars().filter(|c| !c.is_control()).take(100).collect();
-        format!("metadata.annotations[{key}] means nothing on a {kind}; the known ones are {}", known.join(", "))
+        format!(
+            "metadata.annotations[{key}] means nothing on {article} {kind}; the known ones are {}",
+            known.join(", ")
+        )
     };
     meta.unknown_annotations(known).into_iter().map(line).collect()
 }
