@@ -872,3 +872,41 @@ fn what_berths_controller_would_not_build_is_a_problem_where_it_is_asked_for() {
     let whole = server("berth.dev/class: berth", "  transport: sse\n");
     assert_eq!(on_stdin(&["validate", "-f", "-"], &whole).out, "");
 }
+
+#[test]
+fn a_workload_without_a_spec_is_refused_and_nothing_more() {
+    for spec in ["", "spec:\n"] {
+        let text = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web, annotations: {{berth.dev/inject: enabled}}}}\n{spec}"
+        );
+        let ran = on_stdin(&["validate", "-f", "-"], &format!("{text}---\n{FORGETFUL}"));
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        let expected = "Deployment/web InvalidPolicy spec.template.spec.containers: Required value: ";
+        assert!(ran.out.contains(expected) && ran.out.contains("Deployment/forgetful"), "{}", ran.out);
+        assert_eq!(on_stdin(&["mutate", "-f", "-"], &text).out, text);
+    }
+}
+
+#[test]
+fn a_list_of_one_kind_holds_objects_that_need_not_name_it() {
+    let list = json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "items": [
+        {"metadata": {"name": "web", "annotations": {"berth.dev/inject": "enabled", "berth.dev/replicas": "3"}},
+         "spec": {"template": {"spec": {"containers": [{"name": "web"}]}}}},
+    ]});
+    let ran = on_stdin(&["validate", "-f", "-"], &list.to_string());
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.contains("Deployment/web SessionStorageMissingForReplicas"), "{}", ran.out);
+}
+
+#[test]
+fn input_that_cannot_be_read_so_says_how_it_can() {
+    let ran = on_stdin(&["validate", "-f", "-", "-f", "-"], FORGETFUL);
+    assert_eq!((ran.code, ran.err.as_str()), (2, "error: standard input is named twice, and can be read once\n"));
+    let ran = on_stdin(&["validate", "-f", "-"], "kind: Deployment\nmetadata:\n  name: {{ .Release.Name }}\n");
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err.ends_with("rendered first, as in: helm template NAME CHART | berth validate -f -\n"),
+        "{}",
+        ran.err
+    );
+}

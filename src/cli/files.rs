@@ -71,8 +71,11 @@ impl From<InputError> for CliError {
     fn from(error: InputError) -> Self {
         let advice = match &error {
             InputError::NoManifests(_) => Some("name a file, or a directory that holds manifests"),
+            InputError::Malformed { template: true, .. } => {
+                Some("a template has to be rendered first, as in: helm template NAME CHART | berth validate -f -")
+            }
             InputError::Malformed { .. } => Some("nothing was read beyond this; mend it, or leave the file out"),
-            InputError::Unreadable { .. } | InputError::NotText { .. } => None,
+            InputError::Unreadable { .. } | InputError::NotText { .. } | InputError::Twice => None,
         };
         let error = Self::new(error);
         match advice {

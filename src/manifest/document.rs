@@ -15,7 +15,7 @@ pub struct Document {
     objects: Vec<Object>,
 }
 
-/// One object of Kubernetes; a document of kind `List` holds several.
+/// One object of Kubernetes; a document of kind `List`, or `DeploymentList`, holds several.
 #[derive(Clone, Debug)]
 pub struct Object {
     /// The object as kubectl would send it.
@@ -101,9 +101,16 @@ fn split_json(piece: Piece<'_>) -> Vec<Piece<'_>> {
 
 fn objects(tree: &Tree) -> Result<Vec<Object>, Fault> {
     let value = tree.value()?;
-    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind == "List");
-    if is_list && let Some((_, items)) = tree.entry(tree.root(), "items") {
-        let values = value.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let listed = value.get("kind").and_then(Value::as_str).and_then(|kind| kind.strip_suffix("List"));
+    if let Some(listed) = listed
+        && let Some((_, items)) = tree.entry(tree.root(), "items")
+    {
+        let mut values = value.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        // What the API server lists by kind leaves out of each item what the list says of all.
+        for item in values.iter_mut().filter_map(Value::as_object_mut).filter(|_| !listed.is_empty()) {
+            item.entry("kind").or_insert_with(|| listed.into());
+            item.entry("apiVersion").or_insert_with(|| value.get("apiVersion").cloned().unwrap_or_default());
+        }
         let nodes = tree.items(items).iter().copied();
         return Ok(values.into_iter().zip(nodes).map(|(value, node)| Object { value, node }).collect());
     }
@@ -133,6 +140,8 @@ mod tests {
     fn objects_are_found_wherever_they_stand() {
         assert_eq!(kinds("kind: A\n---\n# none\n---\nkind: B\n"), ["A", "B"]);
         assert_eq!(kinds("kind: List\nitems:\n- kind: A\n- {kind: B}\n"), ["A", "B"]);
+        assert_eq!(kinds("kind: AList\nitems:\n- x: 1\n- {kind: B}\n"), ["A", "B"]);
+        assert_eq!(kinds("kind: AList\n"), ["AList"]);
         assert_eq!(kinds("{\"kind\": \"A\"}\n{\"kind\": \"B\"} {\"kind\": \"C\"}\n"), ["A", "B", "C"]);
         assert_eq!(kinds("\u{feff}{\"kind\": \"A\"}{\"kind\": \"B\"}"), ["A", "B"]);
         assert_eq!(kinds("{kind: A}\n"), ["A"]);

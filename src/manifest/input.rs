@@ -34,7 +34,12 @@ pub enum InputError {
         line: usize,
         /// What is wrong.
         message: String,
+        /// Whether it looks like a template, as in a chart.
+        template: bool,
     },
+    /// Its end was reached when it was read first.
+    #[error("standard input is named twice, and can be read once")]
+    Twice,
     /// A directory without a manifest.
     #[error("{} holds no *.yaml, *.yml or *.json file", .0.display())]
     NoManifests(PathBuf),
@@ -49,6 +54,9 @@ pub fn read(inputs: &[PathBuf], mut each: impl FnMut(&Path)) -> Result<Vec<Sourc
     let mut sources = Vec::new();
     for input in inputs {
         if input.as_os_str() == "-" {
+            if sources.iter().any(|source: &Source| source.path.is_none()) {
+                return Err(InputError::Twice);
+            }
             each(input);
             let mut bytes = Vec::new();
             let read = io::stdin().lock().read_to_end(&mut bytes);
@@ -79,6 +87,7 @@ pub fn parse(path: Option<PathBuf>, bytes: Vec<u8>) -> Result<Source, InputError
         name: source.name(),
         line,
         message,
+        template: text.lines().nth(line.saturating_sub(1)).is_some_and(|line| line.contains("{{")),
     })?;
     Ok(source)
 }

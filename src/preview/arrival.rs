@@ -3,6 +3,7 @@
 use std::fmt;
 
 use json_patch::{AddOperation, Patch, PatchOperation};
+use jsonptr::PointerBuf;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -108,6 +109,11 @@ impl Arrival {
     pub(crate) fn as_written(&self, patch: &[PatchOperation], object: &Value) -> Result<Patch, PreviewError> {
         let mut written = object.clone();
         let mut operations = Vec::new();
+        if !patch.is_empty() && object.get("spec").is_none_or(Value::is_null) {
+            let operation = PatchOperation::Add(AddOperation { path: spec_path(), value: json!({}) });
+            apply(&mut written, std::slice::from_ref(&operation), &self.identity)?;
+            operations.push(operation);
+        }
         for operation in patch {
             let missing = written.pointer(operation.path().as_str()).is_none();
             let operation = match operation {
@@ -127,6 +133,9 @@ impl Arrival {
 /// Fills in what the API server does, where Berth's rules look at it. Nothing of this gets into anybody's file. The grace
 /// period is not among it: Berth sets the same one where there is none, and its reader should see that.
 fn fill_in(workload: &mut Value) {
+    if let Some(workload) = workload.as_object_mut() {
+        absent(workload, "spec", json!({}));
+    }
     let Some(spec) = workload.get_mut("spec").and_then(Value::as_object_mut) else { return };
     absent(spec, "replicas", json!(1));
     let Some(pod) = spec.get_mut("template").and_then(|template| template.get_mut("spec")) else { return };
@@ -138,6 +147,10 @@ fn fill_in(workload: &mut Value) {
             absent(field_ref, "apiVersion", json!("v1"));
         }
     }
+}
+
+fn spec_path() -> PointerBuf {
+    PointerBuf::from_tokens(["spec"])
 }
 
 fn absent(object: &mut serde_json::Map<String, Value>, key: &str, value: Value) {
