@@ -910,3 +910,33 @@ fn input_that_cannot_be_read_so_says_how_it_can() {
         ran.err
     );
 }
+
+#[test]
+fn settings_that_no_cluster_could_use_are_refused_at_the_start() {
+    let serve = |variable: &str, value: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        command.args(["serve", "--no-webhook", "--no-controller"]).env(variable, value);
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    for (variable, value, part) in [
+        ("BERTH_PROXY_IMAGE", "", "a value is required for '--proxy-image <IMAGE>'"),
+        ("BERTH_VMCP_IMAGE", "", "a value is required for '--vmcp-image <IMAGE>'"),
+        ("BERTH_CLUSTER_DOMAIN", "", "it must be a DNS domain, as in cluster.local"),
+        ("BERTH_CLUSTER_DOMAIN", "cluster.local.", "it must be a DNS domain, as in cluster.local"),
+        ("BERTH_CLUSTER_DOMAIN", "k8s.example", "nothing left to serve"),
+    ] {
+        let told = serve(variable, value);
+        assert!(told.contains(part), "{variable}={value}: {told}");
+    }
+}
+
+#[test]
+fn an_address_that_no_proxy_could_use_is_refused() {
+    for (address, part) in
+        [("redis+sentinel://a:26379", "it does not name the master"), ("redis://a:6379/x", "no number of a database")]
+    {
+        let text = WEB.replace("redis:6379", address);
+        let ran = on_stdin(&["validate", "-f", "-"], &text);
+        assert!(ran.code == 1 && ran.out.contains(part), "{address}: {}", ran.out);
+    }
+}

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use clap::builder::FalseyValueParser;
+use clap::builder::{FalseyValueParser, NonEmptyStringValueParser};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -17,7 +17,7 @@ use super::output::wants_colour;
 use super::{CliError, Outcome, Output};
 use crate::controller::objects::Settings;
 use crate::controller::{self, Scope};
-use crate::policy::{Address, RedisStorage, parse_duration};
+use crate::policy::{Address, RedisStorage, is_dns_label, parse_duration};
 use crate::serve::{self, Options, WebhookOptions};
 
 /// What is logged where RUST_LOG says nothing else. The libraries tell of each start of a thread, and of each request that
@@ -64,11 +64,12 @@ pub(super) struct Args {
     controller_scope: ControllerScope,
 
     /// The session proxy's image. What was built with another one keeps it until its resource changes
-    #[arg(long, value_name = "IMAGE", env = "BERTH_PROXY_IMAGE", default_value = concat!("berth-proxy:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, value_name = "IMAGE", env = "BERTH_PROXY_IMAGE", default_value = concat!("berth-proxy:", env!("CARGO_PKG_VERSION")),
+        value_parser = NonEmptyStringValueParser::new())]
     proxy_image: String,
 
     /// The image of ToolHive's vmcp, which VirtualMCPServers run. What was built with another one keeps it, too
-    #[arg(long, value_name = "IMAGE", env = "BERTH_VMCP_IMAGE", default_value = "vmcp")]
+    #[arg(long, value_name = "IMAGE", env = "BERTH_VMCP_IMAGE", default_value = "vmcp", value_parser = NonEmptyStringValueParser::new())]
     vmcp_image: String,
 
     /// imagePullPolicy of both; absent, Kubernetes decides by the tag. It is kept with the image
@@ -76,7 +77,7 @@ pub(super) struct Args {
     image_pull_policy: Option<String>,
 
     /// The DNS domain of the cluster. Another one restarts every session proxy, which looks for its pods there
-    #[arg(long, value_name = "DOMAIN", env = "BERTH_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    #[arg(long, value_name = "DOMAIN", env = "BERTH_CLUSTER_DOMAIN", default_value = "cluster.local", value_parser = parse_domain)]
     cluster_domain: String,
 
     /// The namespace of the controller's Lease; absent, that of the pod, or of the kubeconfig's context
@@ -183,6 +184,13 @@ fn parse_resync(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         resync if resync.is_zero() || resync >= SHORTEST_RESYNC => Ok(resync),
         _ => Err("it must be 0, for never, or 100ms and more".to_owned()),
+    }
+}
+
+fn parse_domain(text: &str) -> Result<String, String> {
+    match text.split('.').all(is_dns_label) {
+        true => Ok(text.to_owned()),
+        false => Err("it must be a DNS domain, as in cluster.local".to_owned()),
     }
 }
 

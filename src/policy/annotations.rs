@@ -44,6 +44,7 @@ pub fn from_annotations(meta: &Metadata) -> Parsed {
     let redis = reader.read(names::SESSION_PROVIDER, Reader::provider_is_redis).unwrap_or(false);
     let address = reader.read(names::SESSION_ADDRESS, Reader::address);
     let db = reader.read(names::SESSION_DB, Reader::count).unwrap_or(0);
+    reader.reader.database(&annotation_path(names::SESSION_DB), address.as_ref(), db);
     let key_prefix = reader.read(names::SESSION_KEY_PREFIX, Reader::key_prefix).unwrap_or_default();
     let password = reader.read(names::SESSION_PASSWORD_SECRET, Reader::secret_text);
     let defaults = ScalingPolicy::default();

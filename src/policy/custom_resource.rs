@@ -136,6 +136,7 @@ fn session_storage(reader: &mut Reader, value: &Value) -> SessionStorage {
         password: given(field("passwordRef"))
             .and_then(|_| reader.secret_object("spec.sessionStorage.passwordRef", field("passwordRef"))),
     };
+    reader.database("spec.sessionStorage.db", storage.address.as_ref(), storage.db);
     if redis { SessionStorage::Redis(storage) } else { SessionStorage::Memory }
 }
 
@@ -190,6 +191,16 @@ mod tests {
             (json!({"sessionStorage": {"provider": "etcd"}}), "spec.sessionStorage.provider"),
             (json!({"sessionStorage": {"provider": "redis", "address": "r"}}), "spec.sessionStorage.address"),
             (json!({"sessionStorage": {"provider": "redis", "db": -1}}), "spec.sessionStorage.db"),
+            // What the proxy would not start with.
+            (
+                json!({"sessionStorage": {"provider": "redis", "address": "redis+cluster://r:1", "db": 2}}),
+                "spec.sessionStorage.db",
+            ),
+            (json!({"sessionStorage": {"provider": "redis", "keyPrefix": "a{}"}}), "spec.sessionStorage.keyPrefix"),
+            (
+                json!({"sessionStorage": {"provider": "redis", "address": "redis+sentinel://r:1"}}),
+                "spec.sessionStorage.address",
+            ),
             (
                 json!({"sessionStorage": {"provider": "redis", "passwordRef": {"name": "s"}}}),
                 "spec.sessionStorage.passwordRef.key",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_proxy::address::Address;
+use berth_proxy::address::{Address, Topology};
 use berth_proxy::duration::parse_duration;
 use serde_json::Value;
 
@@ -105,10 +105,23 @@ impl Reader {
     }
 
     pub(super) fn key_prefix(&mut self, field: &str, input: Input<'_>) -> Option<String> {
-        self.parsed(field, input, |text| match text.chars().any(char::is_control) || text.len() > 256 {
-            true => Err("it must be at most 256 bytes without control characters".to_owned()),
-            false => Ok(text.to_owned()),
+        self.parsed(field, input, |text| match text {
+            _ if text.chars().any(char::is_control) || text.len() > 256 => {
+                Err("it must be at most 256 bytes without control characters".to_owned())
+            }
+            // An empty hash tag counts as none, and a server's keys would be spread over a Redis Cluster.
+            _ if text.contains("{}") => Err("it must not contain {}".to_owned()),
+            _ => Ok(text.to_owned()),
         })
+    }
+
+    /// Whether the address and the number of the database go together.
+    pub(super) fn database(&mut self, field: &str, address: Option<&Address>, db: u32) {
+        let endpoints = address.and_then(|address| address.endpoints().ok());
+        if endpoints.is_some_and(|ends| ends.topology == Topology::Cluster && ends.db.unwrap_or(db) != 0) {
+            let detail = "a Redis Cluster has the database 0 alone; take the number away";
+            self.invalid(field, Input::Json(&db.into()), detail);
+        }
     }
 
     pub(super) fn container(&mut self, field: &str, input: Input<'_>) -> Option<String> {

@@ -33,7 +33,7 @@ pub struct Flags {
     pub server: Option<String>,
 
     /// Redis that all replicas share: host:port, or a redis://, rediss://, redis+sentinel:// or redis+cluster:// URL
-    /// without credentials; the password is taken from THV_SESSION_REDIS_PASSWORD
+    /// without credentials, redis+sentinel://HOST:PORT/MASTER; the password is taken from THV_SESSION_REDIS_PASSWORD
     #[arg(long, value_name = "URL", env = "BERTH_REDIS", value_parser = Address::parse)]
     pub redis: Option<Address>,
 

@@ -146,7 +146,7 @@ impl Backend {
         if authority.contains(['/', '?', '#', '@']) {
             return Err(format!("it has more than a host and a port; {form}"));
         }
-        let (host, port) = split_host_port(authority)?;
+        let (host, port) = split_host_port(authority, form)?;
         Ok(Self { url: format!("{scheme}://{authority}"), host: host.to_owned(), port, h2c })
     }
 
@@ -229,7 +229,7 @@ mod tests {
         for (text, part) in [
             ("127.0.0.1:80", "no scheme"),
             ("https://a:1", "no scheme of a backend"),
-            ("http://a", "no port"),
+            ("http://a", "no port; write http://HOST:PORT"),
             ("http://a:1/mcp", "more than"),
             ("http://u@a:1", "more than"),
         ] {
