@@ -271,6 +271,8 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pods::Backend;
+    use crate::session::{Identity, SessionSettings};
 
     #[test]
     fn every_status_counts_in_one_place() {
@@ -279,6 +281,27 @@ mod tests {
             let exact = label.parse() == Ok(status);
             let hundred = label.ends_with("xx") && label.starts_with(&(status / 100).to_string());
             assert!(exact || hundred || label == "other", "{status} counts as {label}");
+        }
+    }
+
+    #[test]
+    fn every_metric_is_documented() {
+        let naming = Naming::Fixed(vec![Backend::parse("http://127.0.0.1:1").unwrap()]);
+        let sessions = Sessions::in_memory(SessionSettings {
+            identity: Identity::new("-", "web").unwrap(),
+            naming: naming.clone(),
+            ttl: Duration::from_secs(60),
+            cache_size: 1,
+            max_sessions: 1,
+        });
+        let text = Metrics::new(1).render(&sessions, &naming);
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/what-happens-when.md");
+        let document = std::fs::read_to_string(document).unwrap();
+        let metrics = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+        let labels = Route::ALL.iter().map(|route| route.as_str());
+        let labels = labels.chain(UnpinReason::ALL.iter().map(|reason| reason.as_str()));
+        for name in metrics.chain(labels) {
+            assert!(document.contains(&format!("`{name}`")), "{name}");
         }
     }
 
