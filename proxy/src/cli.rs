@@ -3,6 +3,7 @@
 use std::env;
 use std::io::{self, IsTerminal};
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
 use tracing_subscriber::Layer;
@@ -24,10 +25,12 @@ const DEFAULT_LOG: &str = "info,hickory_resolver=error,hickory_net=error,hickory
 #[command(name = "berth-proxy", version, max_term_width = 100)]
 #[command(after_help = "EXAMPLES:
   # two servers on this machine, sessions in memory
-  berth-proxy --listen 127.0.0.1:8080 --backend http://127.0.0.1:8001 --backend http://127.0.0.1:8002
+  berth-proxy --listen 127.0.0.1:8080 \\
+    --backend http://127.0.0.1:8001 --backend http://127.0.0.1:8002
 
   # several replicas that share a Redis
-  berth-proxy --backend http://10.0.0.7:8080 --backend http://10.0.0.8:8080 --redis redis://10.0.0.9:6379
+  berth-proxy --redis redis://10.0.0.9:6379 \\
+    --backend http://10.0.0.7:8080 --backend http://10.0.0.8:8080
 
   # sessions of something other than MCP
   berth-proxy --backend http://127.0.0.1:3000 --session-cookie JSESSIONID
@@ -42,7 +45,8 @@ pub struct Cli {
     pub settings: config::Flags,
 
     /// How many connections of clients there may be; more are refused with 503
-    #[arg(long, value_name = "COUNT", env = "BERTH_MAX_CONNECTIONS", default_value_t = 65_536)]
+    #[arg(long, value_name = "COUNT", env = "BERTH_MAX_CONNECTIONS", default_value_t = 65_536,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub max_connections: usize,
 
     /// How many bytes the body of a request may have; more are refused with 413 [default: any number]
@@ -106,6 +110,9 @@ mod tests {
     fn help_shows_examples_and_every_shell_is_completed() {
         let help = Cli::command().render_long_help().to_string();
         assert!(help.contains("EXAMPLES") && help.contains("BERTH_REDIS"), "{help}");
+        // A command that is wrapped cannot be copied.
+        let examples = Cli::command().get_after_help().unwrap().to_string();
+        assert!(examples.lines().filter(|line| line.starts_with("  ")).all(|line| line.len() < 80), "{examples}");
         for shell in Shell::value_variants() {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "berth-proxy", &mut script);

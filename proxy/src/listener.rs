@@ -29,6 +29,7 @@ use crate::forward::body::ResponseBody;
 use crate::forward::headers::Client;
 use crate::forward::{self, ClientConnection};
 use crate::metrics::Event;
+use crate::proxy::unbindable;
 use crate::upstream::h2::Local;
 use crate::worker::{LAST_REQUEST, Shared, Worker};
 
@@ -60,11 +61,11 @@ impl Threads {
     /// # Errors
     /// The address cannot be bound, or a thread cannot be started.
     pub fn start(shared: &Arc<Shared>, listen: SocketAddr, count: usize) -> io::Result<Self> {
-        let first = bind(listen)?;
+        let first = bind(listen).map_err(|error| unbindable(listen, error))?;
         let address = first.local_addr()?;
         let mut sockets = vec![first];
         for _ in 1..count {
-            sockets.push(bind(address)?);
+            sockets.push(bind(address).map_err(|error| unbindable(address, error))?);
         }
         let mut threads = Vec::with_capacity(count);
         for (index, socket) in sockets.into_iter().enumerate() {

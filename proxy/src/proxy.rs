@@ -74,7 +74,7 @@ impl Proxy {
         let admin = match settings.admin {
             None => None,
             Some(address) => {
-                let listener = admin::bind(address).await?;
+                let listener = admin::bind(address).await.map_err(|error| unbindable(address, error))?;
                 let address = listener.local_addr()?;
                 background.push(tokio::spawn(admin::serve(listener, Arc::clone(&shared))));
                 Some(address)
@@ -106,4 +106,12 @@ impl Proxy {
     pub fn is_broken(&self) -> bool {
         self.threads.any_ended()
     }
+}
+
+/// Two ports are bound; which one cannot be has to be said.
+pub(crate) fn unbindable(address: SocketAddr, error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("cannot listen on {address}: {error}; --listen and --admin name other addresses"),
+    )
 }

@@ -128,10 +128,7 @@ impl Plan {
             },
             pauses,
         };
-        let listen = proxy.listen;
-        let mut proxy = Proxy::start(proxy, Arc::clone(&sessions), pods)
-            .await
-            .map_err(|error| format!("cannot listen on {listen} or on the admin address: {error}"))?;
+        let mut proxy = Proxy::start(proxy, Arc::clone(&sessions), pods).await.map_err(|error| error.to_string())?;
         tracing::info!(address = %proxy.address, "listening");
         let (mut reloader, mut settings) = (self.reloader, self.settings);
         loop {

@@ -22,7 +22,8 @@ const CA_DAYS: u64 = 3650;
 
 /// Make a development CA and a certificate in a directory, or check one.
 ///
-/// Writes ca.crt, ca.key, tls.crt and tls.key. certs/README.md says when to use cert-manager instead.
+/// Writes ca.crt, ca.key, tls.crt and tls.key. The certificate is for the names that are given, and no others; where none
+/// is, for localhost, 127.0.0.1, ::1 and berth-webhook.berth-system.svc. certs/README.md says when to use cert-manager instead.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "EXAMPLES:

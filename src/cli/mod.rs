@@ -142,6 +142,9 @@ mod tests {
         for (words, command) in runnable(&Cli::command(), "berth").into_iter().skip(1) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("EXAMPLES") && help.contains(&words), "`{words} --help` has no EXAMPLES");
+            // A command that is wrapped cannot be copied.
+            let is_command = |line: &&str| line.starts_with("  ") && !line.trim_start().starts_with('#');
+            assert!(help.lines().filter(is_command).all(|line| line.len() < 80), "{help}");
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::registration::{Endpoint, FailurePolicy, Registration};
   berth webhook-config --ca-file dev/ca.crt | kubectl apply -f -
 
   # Berth on this machine
-  berth webhook-config --url https://192.0.2.7:9443 --ca-file dev/ca.crt | kubectl apply -f -")]
+  berth webhook-config --url https://192.0.2.7:9443 --ca-file dev/ca.crt |
+    kubectl apply -f -")]
 pub(super) struct Args {
     /// The Service that leads to Berth [default: berth-system/berth-webhook]
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = Endpoint::service, conflicts_with = "url")]

@@ -195,7 +195,13 @@ fn routing(flags: &Flags, file: &RunConfig) -> Result<Routing, SettingsError> {
         return Ok(Routing::Headless { naming, ready_service: headless.ready_service });
     }
     if target_port.is_none() && file.target_host.is_empty() {
-        return Err(SettingsError("no server to send requests to; give --backend URL or --config FILE".into()));
+        return Err(SettingsError(match &flags.config {
+            None => "no server to send requests to; give --backend URL or --config FILE".to_owned(),
+            Some(path) => format!(
+                "no server to send requests to: {} has no target_port; name it there, or give --backend URL",
+                path.display()
+            ),
+        }));
     }
     let host = if file.target_host.is_empty() { "localhost" } else { &file.target_host };
     let url = format!("http://{host}:{}", target_port.ok_or_else(needs_port)?);
@@ -323,6 +329,21 @@ mod tests {
         assert_eq!(settings.listen, "0.0.0.0:8080".parse().unwrap());
         assert_eq!(settings.routing, Routing::Fixed(vec![backend("http://localhost:1")]));
         assert!(matches!(settings.store, SessionStoreSettings::Memory));
+    }
+
+    #[test]
+    fn the_file_of_the_documents_is_read() {
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/plain-workloads.md");
+        let document = std::fs::read_to_string(document).unwrap();
+        let manifest = document.split("```yaml\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
+        let manifest: serde_json::Value = serde_saphyr::from_str(manifest).unwrap();
+        let settings = settings(&flags(), manifest["data"]["runconfig.yaml"].as_str().unwrap()).unwrap();
+        assert_eq!(settings.listen, "0.0.0.0:8080".parse().unwrap());
+        let Routing::Headless { naming, ready_service } = settings.routing else { panic!("{:?}", settings.routing) };
+        let url = Naming::StatefulSet(naming).url(crate::pods::PodId(2));
+        assert_eq!(url.as_deref(), Some("http://memory-2.memory-pods.default.svc.cluster.local:3000"));
+        assert_eq!(ready_service.as_deref(), Some("memory-ready"));
+        assert!(matches!(settings.store, SessionStoreSettings::Redis { .. }));
     }
 
     #[test]

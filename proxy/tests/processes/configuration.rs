@@ -10,6 +10,8 @@ use crate::world::{BOUND, World, blocking, program, until};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("configurations_that_lack_a_part", incomplete),
+        trial("a_configuration_without_a_server", serverless),
+        trial("a_port_that_is_taken_is_named", taken),
         trial("the_pods_generation_beats_the_file", generation),
         trial("a_changed_configuration_is_taken_unless_it_is_newer_than_the_pod", reload),
     ]
@@ -53,6 +55,29 @@ async fn incomplete() {
             let log = attempt.process.log_tail();
             assert!(log.contains(&format!("headless_service lacks {part}")), "{log}");
         }
+    }
+}
+
+async fn serverless() {
+    let mut attempt = Attempt::start(&json!({"name": "web"}), &[], None);
+    let status = blocking(|| wait_for("the end of a proxy", BOUND, || attempt.process.exit_status()).unwrap());
+    assert_eq!(status.code(), Some(2));
+    let log = attempt.process.log_tail();
+    assert!(log.contains("runconfig.json has no target_port; name it there, or give --backend URL"), "{log}");
+}
+
+async fn taken() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = socket.local_addr().unwrap().to_string();
+    for (listen, admin) in [(taken.as_str(), "127.0.0.1:0"), ("127.0.0.1:0", taken.as_str())] {
+        let dir = RunDir::new().unwrap();
+        let arguments =
+            [format!("--listen={listen}"), format!("--admin={admin}"), "--backend=http://127.0.0.1:1".into()];
+        let mut process = Process::start(dir.path(), "proxy", program(), arguments, &[]).unwrap();
+        let status = blocking(|| wait_for("the end of a proxy", BOUND, || process.exit_status()).unwrap());
+        assert_eq!(status.code(), Some(1));
+        let log = process.log_tail();
+        assert!(log.contains(&format!("cannot listen on {taken}: Address already in use")), "{log}");
     }
 }
 
