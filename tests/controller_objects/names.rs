@@ -125,20 +125,21 @@ proptest! {
             }
         }
         // A Deployment of one kind may be called as one of the other: whoever comes second is told so.
-        for of in [of_mcp_server, of_virtual_mcp_server] {
-            let mut owners: HashMap<(&str, String), &str> = HashMap::new();
-            for cr in &crs {
-                for (kind, name, _) in of(cr) {
-                    let other = owners.insert((kind, name.clone()), cr);
-                    prop_assert!(other.is_none(), "{kind} {name} of {cr} and {other:?}");
-                }
+        let all: Vec<_> = crs.iter().map(|cr| (cr, [of_mcp_server(cr), of_virtual_mcp_server(cr)])).collect();
+        let mut owners: HashMap<(&str, &str), &str> = HashMap::new();
+        for (cr, made) in &all {
+            for (kind, name, _) in made.iter().flatten() {
+                let other = if *kind == "Deployment" { None } else { owners.insert((kind, name), cr) };
+                prop_assert!(other.is_none(), "{kind} {name} of {cr} and {other:?}");
             }
         }
-        let mut owners: HashMap<(&str, String), &str> = HashMap::new();
-        for cr in &crs {
-            for (kind, name, _) in of_mcp_server(cr).into_iter().chain(of_virtual_mcp_server(cr)) {
-                let other = if kind == "Deployment" { None } else { owners.insert((kind, name.clone()), cr) };
-                prop_assert!(other.is_none(), "{kind} {name} of {cr} and {other:?}");
+        for one in 0..2 {
+            let mut owners: HashMap<(&str, &str), &str> = HashMap::new();
+            for (cr, made) in &all {
+                for (kind, name, _) in &made[one] {
+                    let other = owners.insert((kind, name), cr);
+                    prop_assert!(other.is_none(), "{kind} {name} of {cr} and {other:?}");
+                }
             }
         }
     }
