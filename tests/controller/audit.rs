@@ -21,13 +21,9 @@ impl Audit {
 
     /// The requests of Berth's service account since, reads and watches not, its Lease not: `VERB RESOURCE NAMESPACE/NAME`.
     pub(crate) fn writes(&self) -> Vec<String> {
-        let writes = ["create", "update", "patch", "delete", "deletecollection"];
         self.requests()
             .into_iter()
-            .filter(|request| {
-                let verb = request.split(' ').next().unwrap_or_default();
-                writes.contains(&verb) && !request.contains(" leases ")
-            })
+            .filter(|request| is_write(request.split(' ').next().unwrap_or_default()) && !request.contains(" leases "))
             .collect()
     }
 
@@ -52,10 +48,24 @@ impl Audit {
     }
 
     fn events(&self) -> Vec<Value> {
+        let mut events = self.of_everybody();
+        events.retain(|event| event["user"]["username"] == "system:serviceaccount:berth-system:berth");
+        events
+    }
+
+    fn of_everybody(&self) -> Vec<Value> {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(log.get(self.from..).unwrap_or_default()).into_owned();
-        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events.filter(|event| event["user"]["username"] == "system:serviceaccount:berth-system:berth").collect()
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Whether anybody has asked to write an object of a namespace since, the control plane's controllers above all, whose
+    /// words on a workload move what Berth says of its resource; Events not.
+    pub(crate) fn anybody_writes_in(&self, namespace: &str) -> bool {
+        self.of_everybody().iter().any(|event| {
+            let object = &event["objectRef"];
+            is_write(text(&event["verb"])) && object["namespace"] == namespace && object["resource"] != "events"
+        })
     }
 
     /// All that are about one namespace.
@@ -78,6 +88,10 @@ impl Audit {
             .filter(|write| !others.iter().any(|other| write.contains(other)))
             .collect()
     }
+}
+
+fn is_write(verb: &str) -> bool {
+    ["create", "update", "patch", "delete", "deletecollection"].contains(&verb)
 }
 
 fn request(event: &Value) -> String {

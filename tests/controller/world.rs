@@ -148,7 +148,7 @@ impl Namespace {
         self.settled_anyhow()
     }
 
-    /// Waits until the status of an MCPServer is of its generation, and nothing has been written for two resyncs.
+    /// Waits until the status of an MCPServer is of its generation, and nobody has written anything for two resyncs.
     pub(crate) fn settled(&self, name: &str) -> Result<()> {
         self.wait_for_status(name)?;
         self.settled_anyhow()
@@ -161,17 +161,17 @@ impl Namespace {
         Ok(())
     }
 
-    /// Waits until nothing has been written for two resyncs.
+    /// Waits until nobody has written anything for two resyncs.
     pub(crate) fn settled_anyhow(&self) -> Result<()> {
         self.unwritten_for(Duration::from_millis(2500))
     }
 
-    /// Waits until nothing has been written for a while.
+    /// Waits until nobody has written anything for a while.
     pub(crate) fn unwritten_for(&self, time: Duration) -> Result<()> {
         wait_for("nothing being written", BOUND, || {
             let audit = self.audit();
             std::thread::sleep(time);
-            Ok(audit.writes_in(&self.name).is_empty().then_some(()))
+            Ok((!audit.anybody_writes_in(&self.name)).then_some(()))
         })
     }
 }
