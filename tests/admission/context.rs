@@ -36,7 +36,10 @@ impl Context {
         let cluster = ControlPlane::start(&options)?;
         let runtime = Runtime::new().map_err(|error| Error::new(format!("cannot start a runtime: {error}")))?;
         let client = Client::connect(runtime.handle(), cluster.kubeconfig())?;
-        let berth = Berth::start(&cluster, install(&cluster)?)?;
+        let mut options = install(&cluster)?;
+        // Who is to be refused is not let through because a busy machine took longer than the API server waits.
+        options.registration.push("--scale-failure-policy=fail".to_owned());
+        let berth = Berth::start(&cluster, options)?;
         self.started.get_or_init(|| Started { berth, client, _runtime: runtime, cluster });
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! Refusals of autoscalers: what one may scale to, it will.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use berth_test_cluster::Result;
+use berth_test_cluster::{Result, wait_for};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
@@ -20,6 +21,7 @@ pub(super) fn trials(ctx: &Arc<Context>) -> Vec<Trial> {
     ]
 }
 
+const BOUND: Duration = Duration::from_secs(60);
 const KIND: &str = "HorizontalPodAutoscaler";
 
 fn memory(max: i64) -> String {
@@ -43,7 +45,11 @@ fn assert_not_autoscaled(ns: &Namespace, what: &str, name: &str, max: i64, line:
     // Else it prints what v1 lacks in the place of the refusal.
     let instead = "error: failed to create autoscaling/v2 HPA and the configuration is incompatible with autoscaling/v1: \
                    empty input";
-    assert_refused(&ns.kubectl.run(&["autoscale", what, &max])?, &format!("Warning: {line}\n{instead}"));
+    let refused = wait_for("an autoscaler that Berth had time for", BOUND, || {
+        let refused = ns.kubectl.run(&["autoscale", what, &max])?;
+        Ok((refused.stderr.trim_end() != instead).then_some(refused))
+    })?;
+    assert_refused(&refused, &format!("Warning: {line}\n{instead}"));
     assert_absent(ns, &format!("hpa/{name}"))
 }
 

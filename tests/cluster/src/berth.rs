@@ -13,7 +13,7 @@ use crate::kubectl::run_to_end;
 use crate::ports::free_ports;
 use crate::{ControlPlane, Error, HttpResponse, Kubectl, Process, Result, WebhookTls, http_get, wait_for};
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(60);
 const LOCAL: &str = "127.0.0.1";
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -33,6 +33,8 @@ pub struct BerthOptions {
     pub tls: Option<Arc<WebhookTls>>,
     /// Whether to register its webhooks at its own address.
     pub register: bool,
+    /// Arguments of `berth webhook-config` besides the address and the authority.
+    pub registration: Vec<String>,
 }
 
 impl BerthOptions {
@@ -45,6 +47,7 @@ impl BerthOptions {
             kubeconfig: None,
             tls: None,
             register: true,
+            registration: Vec::new(),
         }
     }
 }
@@ -67,7 +70,7 @@ impl Berth {
     /// Starts `berth serve`, waits until it is ready, and registers it where asked to.
     ///
     /// # Errors
-    /// When it ends or is not ready in 30 s (with the end of its log), or its registration fails.
+    /// When it ends or is not ready in a minute (with the end of its log), or its registration fails.
     pub fn start(cluster: &ControlPlane, options: BerthOptions) -> Result<Self> {
         let dir = cluster.dir().to_owned();
         let name = format!("berth-{}", STARTED.fetch_add(1, Ordering::Relaxed));
@@ -132,10 +135,11 @@ impl Berth {
     /// them: it learns of a registration a moment after having stored it.
     ///
     /// # Errors
-    /// When `berth webhook-config` or the API server refuses, or no call is seen in 30 s.
+    /// When `berth webhook-config` or the API server refuses, or no call is seen in a minute.
     pub fn register_at(&mut self, url: &str) -> Result<()> {
         let mut command = Command::new(&self.options.program);
         command.args(["webhook-config", "--url", url, "--ca-file"]).arg(self.tls.ca_file());
+        command.args(&self.options.registration);
         let manifest = run_to_end(command, "berth webhook-config", "")?.ok()?;
         self.kubectl.apply_yaml(&manifest)?.ok()?;
         self.registration = Some(manifest);

@@ -143,9 +143,11 @@ impl Kubectl {
 }
 
 /// Whether this is said of a write of which Berth could not find out in time what it is about, which a busy machine is
-/// reason enough for: nothing has been decided about it.
+/// reason enough for: nothing has been decided about it. Or of a scale that Berth did not look at within the two seconds
+/// that the API server gives it, where one that nobody looked at is not let through.
 pub fn is_told_to_try_again(text: &str) -> bool {
-    text.contains("could not be read within") && text.contains("[berth:PolicyNotFound]")
+    let late = text.contains("could not be read within") && text.contains("[berth:PolicyNotFound]");
+    late || text.contains("failed calling webhook \"scale.berth.dev\"") && text.contains("deadline exceeded")
 }
 
 /// Runs `command` with `stdin`, reading both its outputs meanwhile.
