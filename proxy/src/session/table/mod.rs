@@ -1,8 +1,11 @@
 //! A bounded table of pins in exact order of use.
 //!
 //! Entries of 36 bytes lie in chunks and are linked by their numbers, so that a table grows by what it holds and never
-//! copies an entry. An index of 8 bytes a place, in 256 parts that grow one by one, finds them: no growth step holds
-//! up requests for long, whatever the size. 50 to 64 bytes a session in all.
+//! copies an entry. An [`Index`] finds them. 50 to 64 bytes a session in all.
+
+mod index;
+
+use index::Index;
 
 use super::clock::Tick;
 use super::id::{PathTag, SessionKey};
@@ -12,7 +15,6 @@ use crate::pods::PodId;
 /// No entry.
 const NONE: u32 = u32::MAX;
 const CHUNK: usize = 1024;
-const PARTS: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -49,7 +51,7 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) struct Table {
     chunks: Vec<Vec<Entry>>,
-    index: Vec<Part>,
+    index: Index,
     capacity: usize,
     len: usize,
     /// Most recently used.
@@ -62,7 +64,7 @@ pub(super) struct Table {
 impl Table {
     /// A table that holds at least one and at most `capacity` pins.
     pub(super) fn new(capacity: usize) -> Self {
-        let index = std::iter::repeat_with(Part::default).take(PARTS).collect();
+        let index = Index::new();
         Self { chunks: Vec::new(), index, capacity: clamp(capacity), len: 0, newest: NONE, oldest: NONE, free: NONE }
     }
 
@@ -115,7 +117,7 @@ impl Table {
         let entry =
             Entry { key, path: pin.path, used: now, newer: NONE, older: NONE, pod: pin.pod, state: State::Fresh };
         let slot = self.take_free(entry);
-        self.part_mut(&key).insert(tag(&key), slot);
+        self.index.insert(&key, slot);
         self.link_newest(slot);
         self.len += 1;
         evicted
@@ -169,8 +171,7 @@ impl Table {
     #[cfg(test)]
     fn heap_bytes(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.capacity() * size_of::<Entry>()).sum();
-        let index: usize = self.index.iter().map(|part| part.places.capacity() * size_of::<Place>()).sum();
-        chunks + index + self.chunks.capacity() * size_of::<Vec<Entry>>() + PARTS * size_of::<Part>()
+        chunks + self.index.heap_bytes() + self.chunks.capacity() * size_of::<Vec<Entry>>()
     }
 
     fn entry(&self, slot: u32) -> &Entry {
@@ -187,11 +188,7 @@ impl Table {
     }
 
     fn slot(&self, key: &SessionKey) -> Option<u32> {
-        self.index[part_of(key)].find(tag(key), |slot| self.entry(slot).key == *key)
-    }
-
-    fn part_mut(&mut self, key: &SessionKey) -> &mut Part {
-        &mut self.index[part_of(key)]
+        self.index.find(key, |slot| self.entry(slot).key == *key)
     }
 
     fn use_slot(&mut self, slot: u32, now: Tick) {
@@ -230,7 +227,7 @@ impl Table {
             return None;
         }
         let held = self.held(slot);
-        self.part_mut(&held.key).remove(tag(&held.key), slot);
+        self.index.remove(&held.key, slot);
         self.unlink(slot);
         let free = self.free;
         let entry = self.entry_mut(slot);
@@ -270,109 +267,12 @@ fn clamp(capacity: usize) -> usize {
     capacity.clamp(1, NONE as usize - 1)
 }
 
-/// Keys are digests already: any of their bits do for a hash.
-fn part_of(key: &SessionKey) -> usize {
-    usize::from(key.0[0])
-}
-
-fn tag(key: &SessionKey) -> u32 {
-    let [_, a, b, c, d, ..] = key.0;
-    u32::from_be_bytes([a, b, c, d])
-}
-
-/// One part of the index: open addressing, at most three quarters full. The tag says where an entry would like to be, so
-/// that moving it needs no look at the entry.
-#[derive(Debug, Default)]
-struct Part {
-    places: Vec<Place>,
-    used: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    tag: u32,
-    slot: u32,
-}
-
-const EMPTY: Place = Place { tag: 0, slot: NONE };
-
-impl Part {
-    fn mask(&self) -> usize {
-        self.places.len().wrapping_sub(1)
-    }
-
-    fn find(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.place(tag, is_it).map(|at| self.places[at].slot)
-    }
-
-    fn place(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<usize> {
-        if self.places.is_empty() {
-            return None;
-        }
-        let mut at = tag as usize & self.mask();
-        // Never full, so an empty place ends it.
-        loop {
-            let place = self.places[at];
-            if place.slot == NONE {
-                return None;
-            }
-            if place.tag == tag && is_it(place.slot) {
-                return Some(at);
-            }
-            at = (at + 1) & self.mask();
-        }
-    }
-
-    fn insert(&mut self, tag: u32, slot: u32) {
-        if (self.used + 1) * 4 > self.places.len() * 3 {
-            let larger = vec![EMPTY; (self.places.len() * 2).max(4)];
-            let old = std::mem::replace(&mut self.places, larger);
-            for place in old.into_iter().filter(|place| place.slot != NONE) {
-                self.put(place);
-            }
-        }
-        self.put(Place { tag, slot });
-        self.used += 1;
-    }
-
-    fn put(&mut self, place: Place) {
-        let mut at = place.tag as usize & self.mask();
-        while self.places[at].slot != NONE {
-            at = (at + 1) & self.mask();
-        }
-        self.places[at] = place;
-    }
-
-    fn remove(&mut self, tag: u32, slot: u32) {
-        let Some(mut hole) = self.place(tag, |other| other == slot) else { return };
-        self.used -= 1;
-        let mask = self.mask();
-        let mut at = hole;
-        // Those behind the hole move up, where that brings them no further from home than they may be.
-        loop {
-            self.places[hole] = EMPTY;
-            loop {
-                at = (at + 1) & mask;
-                let place = self.places[at];
-                if place.slot == NONE {
-                    return;
-                }
-                let from_home = at.wrapping_sub(place.tag as usize) & mask;
-                if from_home >= (at.wrapping_sub(hole) & mask) {
-                    break;
-                }
-            }
-            self.places[hole] = self.places[at];
-            hole = at;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::session::id::{Hasher, Identity};
 
     /// Keys that meet in few parts with few tags, so that chains are long.
     fn key(number: u8) -> SessionKey {
@@ -383,6 +283,10 @@ mod tests {
 
     fn pin(pod: u16) -> Pin {
         Pin { pod: PodId(pod), path: PathTag(u32::from(pod)) }
+    }
+
+    fn hasher() -> Hasher {
+        Hasher::new(&Identity { namespace: "n".into(), name: "s".into() })
     }
 
     #[derive(Clone, Debug)]
@@ -479,8 +383,7 @@ mod tests {
 
     #[test]
     fn a_session_takes_at_most_64_bytes() {
-        let hasher =
-            super::super::id::Hasher::new(&super::super::id::Identity { namespace: "n".into(), name: "s".into() });
+        let hasher = hasher();
         let mut table = Table::new(1_000_000);
         for number in 1..=150_000u32 {
             table.insert(hasher.session(&number.to_be_bytes()), pin(1), number);
@@ -494,8 +397,7 @@ mod tests {
     #[test]
     fn an_empty_table_takes_little_and_a_full_one_stays_as_it_is() {
         assert!(Table::new(1_000_000).heap_bytes() < 10_000);
-        let hasher =
-            super::super::id::Hasher::new(&super::super::id::Identity { namespace: "n".into(), name: "s".into() });
+        let hasher = hasher();
         let mut table = Table::new(100);
         let mut after_first_round = 0;
         for number in 0..100_000u32 {
