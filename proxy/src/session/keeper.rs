@@ -132,15 +132,15 @@ impl Shared {
                     Ok(poll) => {
                         last_seen = Instant::now();
                         self.heard(poll, &mut tasks);
-                        worked = self.work(&mut tasks).await;
+                        worked = self.store.watching(self.work(&mut tasks)).await;
                     }
                     // Where the connection is lost, that is said when it cannot be made anew.
                     Err(_) if !self.store.is_connected() => continue,
                     Err(Unavailable) => worked = Err(Unavailable),
                 }
             } else {
-                match self.store.connect().await {
-                    Ok(poll) => {
+                match self.store.connect(|poll| self.heard(poll, &mut tasks)).await {
+                    Ok(()) => {
                         // A server that breaks connections again and again is told of once.
                         if failures > 0 || !self.was_connected.load(Ordering::Acquire) {
                             tracing::info!(after = ?last_seen.elapsed(), "connected to the session store");
@@ -155,9 +155,8 @@ impl Shared {
                         told.clear();
                         *self.trouble.lock() = None;
                         self.was_connected.store(true, Ordering::Release);
-                        self.heard(poll, &mut tasks);
                         let _ = self.store.count().await;
-                        worked = self.work(&mut tasks).await;
+                        worked = self.store.watching(self.work(&mut tasks)).await;
                     }
                     Err(why) => {
                         let why: Arc<str> = why.into();

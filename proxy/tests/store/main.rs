@@ -13,4 +13,5 @@ mod memory;
 mod outage;
 mod pins;
 mod spread;
+mod stalls;
 mod world;

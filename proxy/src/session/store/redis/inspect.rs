@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, RedisError, RedisResult};
 
+use super::commands::WRITE;
 use super::keys::Keys;
 use super::link::Connection;
 use super::trouble::Trouble;
-use super::{TOMBSTONES, WRITE, scripts};
+use super::{TOMBSTONES, scripts};
 use crate::address::Topology;
 use crate::session::clock::unix_millis;
 use crate::session::id::{Identity, SessionKey};

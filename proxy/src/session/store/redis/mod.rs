@@ -1,14 +1,12 @@
 //! Pins in a Redis that all replicas share. Needs Redis 6.2 (or a server that speaks like it).
 
 use std::collections::HashSet;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind};
+use redis::{FromRedisValue, Pipeline};
 use tokio::sync::{Notify, watch};
 
 use super::{Known, SessionStore, Unavailable};
@@ -18,6 +16,7 @@ use crate::session::id::{Identity, SessionKey};
 use crate::session::pin::{Counts, Pin, PinMode, PinOutcome};
 use crate::session::record;
 
+mod commands;
 mod epoch;
 mod inspect;
 mod keys;
@@ -32,17 +31,12 @@ pub use keys::DEFAULT_KEY_PREFIX;
 pub use link::RedisTarget;
 pub(in crate::session) use upkeep::{Adopted, Deletions, Following, Poll, RESTORE_BATCH};
 
+use commands::{Link, LinkState, READ};
 use epoch::{Judgement, State};
 use keys::Keys;
-use link::Pair;
 use renewed::Renewed;
-use trouble::Trouble;
 use upkeep::WRITE_BACK;
 
-/// Until a look-up must have ended, so that a client hears within a second.
-const READ: Duration = Duration::from_millis(800);
-/// Until a write must have ended. Longer: giving up means to throw away a session that the server has just made.
-const WRITE: Duration = Duration::from_secs(5);
 /// Tombstones that are kept. A replica that missed more forgets all that it cached.
 const TOMBSTONES: usize = 10_000;
 /// Ignored records that are logged. More would be a log of what an attacker can write; a counter says how many.
@@ -56,7 +50,7 @@ pub(in crate::session) struct RedisStore {
     naming: Naming,
     /// How long a pin lives in the store without being refreshed, in ms.
     lifetime: AtomicU64,
-    link: RwLock<Option<Arc<Link>>>,
+    link: watch::Sender<LinkState>,
     view: Mutex<View>,
     pods: RwLock<Arc<[PodId]>>,
     counts: RwLock<Arc<Counts>>,
@@ -95,18 +89,6 @@ impl View {
     }
 }
 
-struct Link {
-    pair: Pair,
-    /// Becomes true when the link is given up, so that nobody waits for it any longer.
-    down: watch::Sender<bool>,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Link")
-    }
-}
-
 impl RedisStore {
     /// A store that is not connected yet; [`RedisStore::connect`] does that.
     pub(in crate::session) fn new(
@@ -121,7 +103,7 @@ impl RedisStore {
             keys: Keys::new(key_prefix, identity),
             naming,
             lifetime: AtomicU64::new(millis(lifetime)),
-            link: RwLock::default(),
+            link: watch::Sender::new(LinkState::Never),
             view: Mutex::default(),
             pods: RwLock::new(Arc::new([])),
             counts: RwLock::default(),
@@ -144,11 +126,6 @@ impl RedisStore {
         self.lifetime.load(Ordering::Relaxed)
     }
 
-    /// Whether there is a connection.
-    pub(in crate::session) fn is_connected(&self) -> bool {
-        self.link.read().is_some()
-    }
-
     /// Failed commands, and records that were ignored, so far.
     pub(in crate::session) fn troubles(&self) -> (u64, u64) {
         (self.errors.load(Ordering::Relaxed), self.bad_records.load(Ordering::Relaxed))
@@ -163,55 +140,6 @@ impl RedisStore {
     /// Whether the pods have changed since this was last asked.
     pub(in crate::session) fn take_recount(&self) -> bool {
         self.recount.swap(false, Ordering::AcqRel)
-    }
-
-    fn link(&self) -> Result<Arc<Link>, Unavailable> {
-        self.link.read().clone().ok_or(Unavailable)
-    }
-
-    /// Gives a link up, unless it was replaced already.
-    fn drop_link(&self, link: &Arc<Link>) {
-        let mut current = self.link.write();
-        if current.as_ref().is_some_and(|now| Arc::ptr_eq(now, link)) {
-            *current = None;
-            self.attention.notify_one();
-        }
-        link.down.send_replace(true);
-    }
-
-    /// Waits for a command: until its deadline, or until the link is given up.
-    async fn within<T>(
-        &self,
-        link: &Arc<Link>,
-        deadline: Duration,
-        command: impl Future<Output = RedisResult<T>>,
-    ) -> Result<T, Unavailable> {
-        let mut down = link.down.subscribe();
-        let command = pin!(tokio::time::timeout(deadline, command));
-        let ended = tokio::select! {
-            ended = command => ended,
-            _ = down.wait_for(|down| *down) => return Err(Unavailable),
-        };
-        match ended {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => {
-                tracing::debug!(error = %error, "a command to the session store failed");
-                *self.objection.lock() = Some(Trouble::of(&error).advice());
-                if is_of_the_link(&error) {
-                    self.drop_link(link);
-                }
-            }
-            // A write can be held up by a pause of writes alone; a read that is not answered means a hung server.
-            Err(_) if deadline <= READ => self.drop_link(link),
-            Err(_) => {}
-        }
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        Err(Unavailable)
-    }
-
-    async fn read<T: FromRedisValue>(&self, link: &Arc<Link>, commands: &Pipeline) -> Result<T, Unavailable> {
-        let mut connection = link.pair.read.clone();
-        self.within(link, READ, commands.query_async(&mut connection)).await
     }
 
     fn read_record(&self, key: &SessionKey, text: &[u8]) -> Option<Pin> {
@@ -246,14 +174,16 @@ impl RedisStore {
         view.doubtful_until.is_none_or(|until| until <= Instant::now())
     }
 
-    async fn look_up(&self, link: &Arc<Link>, key: &SessionKey) -> Result<Option<Pin>, Unavailable> {
+    async fn look_up(&self, link: &Arc<Link>, until: Instant, key: &SessionKey) -> Result<Option<Pin>, Unavailable> {
         let known = self.known();
         let hex = key.to_hex();
+        let left = || until.saturating_duration_since(Instant::now());
         // A pin may move to another pod between the two questions; once more then, and no more than that.
         for _ in 0..3 {
             let mut commands = redis::pipe();
             commands.cmd("HGET").arg(&self.keys.pins).arg(&hex);
-            let (text, state): (Option<Vec<u8>>, RawState) = self.read(link, self.ask_state(&mut commands)).await?;
+            let (text, state): (Option<Vec<u8>>, RawState) =
+                self.read(link, left(), self.ask_state(&mut commands)).await?;
             let none = |store: &Self| match store.believes(&known, &state.read()) {
                 true => Ok(None),
                 false => Err(Unavailable),
@@ -264,7 +194,7 @@ impl RedisStore {
             let mut commands = redis::pipe();
             commands.cmd("ZSCORE").arg(self.keys.pod(&label)).arg(&hex);
             commands.cmd("HGET").arg(&self.keys.pins).arg(&hex);
-            let (expiry, again): (Option<f64>, Option<Vec<u8>>) = self.read(link, &commands).await?;
+            let (expiry, again): (Option<f64>, Option<Vec<u8>>) = self.read(link, left(), &commands).await?;
             if again.as_ref() != Some(&text) {
                 continue;
             }
@@ -272,6 +202,30 @@ impl RedisStore {
                 true => Ok(Some(pin)),
                 false => none(self),
             };
+        }
+        Err(Unavailable)
+    }
+
+    async fn pin_over(
+        &self,
+        link: &Arc<Link>,
+        key: &SessionKey,
+        pin: Pin,
+        mode: PinMode,
+    ) -> Result<PinOutcome, Unavailable> {
+        let mut replaces = Vec::new();
+        // Once more when the record in the way is of the pod to replace, or unreadable; it may change meanwhile.
+        for _ in 0..3 {
+            let in_the_way = self.try_pin(link, key, pin, &replaces).await?;
+            if in_the_way.is_empty() {
+                return Ok(PinOutcome::Pinned);
+            }
+            match self.read_record(key, &in_the_way) {
+                Some(other) if mode != PinMode::Replace(other.pod) => {
+                    return Ok(PinOutcome::AlreadyPinned(other.pod));
+                }
+                _ => replaces = in_the_way,
+            }
         }
         Err(Unavailable)
     }
@@ -299,7 +253,7 @@ impl RedisStore {
         call.arg(&self.keys.pod_prefix).arg(TOMBSTONES);
         let mut connection = link.pair.write.clone();
         let invoke = async { call.invoke_async::<Vec<redis::Value>>(&mut connection).await };
-        let reply = self.within(link, WRITE, invoke).await?;
+        let reply = self.write(link, invoke).await?;
         let mut reply = reply.into_iter();
         let (Some(in_the_way), Some(epoch), Some(seq), Some(renewed)) =
             (reply.next(), reply.next(), reply.next(), reply.next())
@@ -334,30 +288,30 @@ impl RedisStore {
 
 impl SessionStore for RedisStore {
     async fn lookup(&self, key: &SessionKey) -> Result<Option<Pin>, Unavailable> {
-        let link = self.link()?;
-        match tokio::time::timeout(READ, self.look_up(&link, key)).await {
-            Ok(found) => found,
-            Err(_) => Err(Unavailable),
+        let until = Instant::now() + READ;
+        loop {
+            let link = self.link_until(until).await?;
+            match self.look_up(&link, until, key).await {
+                // The link was lost meanwhile. The next one may be there in time.
+                Err(Unavailable) if link.is_down() => {}
+                found => return found,
+            }
         }
     }
 
     async fn pin(&self, key: &SessionKey, pin: Pin, mode: PinMode) -> Result<PinOutcome, Unavailable> {
-        let Ok(link) = self.link() else { return Ok(PinOutcome::NotSent) };
-        let mut replaces = Vec::new();
-        // Once more when the record in the way is of the pod to replace, or unreadable; it may change meanwhile.
-        for _ in 0..3 {
-            let in_the_way = self.try_pin(&link, key, pin, &replaces).await?;
-            if in_the_way.is_empty() {
-                return Ok(PinOutcome::Pinned);
-            }
-            match self.read_record(key, &in_the_way) {
-                Some(other) if mode != PinMode::Replace(other.pod) => {
-                    return Ok(PinOutcome::AlreadyPinned(other.pod));
-                }
-                _ => replaces = in_the_way,
+        let until = Instant::now() + READ;
+        let mut sent = false;
+        loop {
+            let Ok(link) = self.link_until(until).await else {
+                return if sent { Err(Unavailable) } else { Ok(PinOutcome::NotSent) };
+            };
+            match self.pin_over(&link, key, pin, mode).await {
+                // What may be pinned already can be pinned there once more.
+                Err(Unavailable) if link.is_down() && Instant::now() < until => sent = true,
+                outcome => return outcome,
             }
         }
-        Err(Unavailable)
     }
 
     async fn unpin(&self, key: &SessionKey, pod: PodId, known: Known) -> Result<(), Unavailable> {
@@ -370,7 +324,7 @@ impl SessionStore for RedisStore {
         call.arg(if known == Known::ToNobody { "unknown" } else { "" });
         let mut connection = link.pair.write.clone();
         let invoke = async { call.invoke_async::<i64>(&mut connection).await };
-        self.within(&link, WRITE, invoke).await.map(|_| ())
+        self.write(&link, invoke).await.map(|_| ())
     }
 
     fn counts(&self) -> Arc<Counts> {
@@ -398,21 +352,4 @@ impl FromRedisValue for RawState {
 
 fn saturate(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// Whether the connection is of no more use: broken, or to a server that is no master, or not up.
-fn is_of_the_link(error: &RedisError) -> bool {
-    error.is_unrecoverable_error()
-        || error.is_io_error()
-        || matches!(
-            error.kind(),
-            ErrorKind::AuthenticationFailed
-                | ErrorKind::ClusterConnectionNotFound
-                | ErrorKind::Server(
-                    ServerErrorKind::ReadOnly
-                        | ServerErrorKind::BusyLoading
-                        | ServerErrorKind::MasterDown
-                        | ServerErrorKind::ClusterDown
-                )
-        )
 }

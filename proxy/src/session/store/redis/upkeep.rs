@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use redis::{RedisResult, Value};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::watch;
 
+use super::commands::{Link, LinkState, SILENCE};
 use super::epoch::{self, Judgement, State};
 use super::keys::Keys;
 use super::trouble::Trouble;
-use super::{Link, RawState, RedisStore, Unavailable, WRITE, saturate, scripts};
+use super::{RawState, RedisStore, Unavailable, saturate, scripts};
 use crate::address::Topology;
 use crate::pods::PodId;
 use crate::session::clock::{millis, unix_millis};
@@ -73,11 +73,12 @@ pub(in crate::session) enum Following {
 }
 
 impl RedisStore {
-    /// Connects and looks at the state before anybody else uses the connection.
-    pub(in crate::session) async fn connect(&self) -> Result<Poll, String> {
+    /// Connects and looks at the state. What that brings is heard before anybody else uses the connection: others may be
+    /// waiting for it, and what is gone must not be found meanwhile.
+    pub(in crate::session) async fn connect(&self, hear: impl FnOnce(Poll)) -> Result<(), String> {
         let attempt = async {
             let pair = self.target.connect().await.map_err(|error| Trouble::of(&error).advice())?;
-            let link = Arc::new(Link { pair, down: watch::Sender::new(false) });
+            let link = Arc::new(Link::new(pair));
             let id = match self.target.endpoints.topology {
                 // Its nodes have an id each; the counters alone tell there.
                 Topology::Cluster => None,
@@ -98,8 +99,9 @@ impl RedisStore {
         };
         let (link, poll) =
             tokio::time::timeout(CONNECT, attempt).await.map_err(|_| "it does not answer in time".to_owned())??;
-        *self.link.write() = Some(link);
-        Ok(poll)
+        hear(poll);
+        self.link.send_replace(LinkState::Up(link));
+        Ok(())
     }
 
     /// One command: is it still the same store, and what was deleted?
@@ -136,9 +138,9 @@ impl RedisStore {
         }
     }
 
-    async fn state(&self, link: &Arc<Link>) -> Result<State, Unavailable> {
+    pub(super) async fn state(&self, link: &Arc<Link>) -> Result<State, Unavailable> {
         let mut commands = redis::pipe();
-        let (state,): (RawState,) = self.read(link, self.ask_state(&mut commands)).await?;
+        let (state,): (RawState,) = self.read(link, SILENCE, self.ask_state(&mut commands)).await?;
         Ok(state.read())
     }
 
@@ -148,7 +150,7 @@ impl RedisStore {
         call.key(&self.keys.state).arg(seen.epoch.as_deref().unwrap_or_default());
         call.arg(random_epoch().ok_or(Unavailable)?).arg(unix_millis() + millis(span));
         let mut connection = link.pair.write.clone();
-        let first: i64 = self.within(link, WRITE, async { call.invoke_async(&mut connection).await }).await?;
+        let first: i64 = self.write(link, async { call.invoke_async(&mut connection).await }).await?;
         if first == 1 && known.epoch.is_some() {
             tracing::warn!("the session store has lost data; all replicas write back what they remember");
         }
@@ -179,7 +181,7 @@ impl RedisStore {
     async fn deleted_since(&self, link: &Arc<Link>, number: u64) -> Result<Poll, Unavailable> {
         let mut commands = redis::pipe();
         commands.cmd("ZRANGEBYSCORE").arg(&self.keys.gone).arg(format!("({number}")).arg("+inf").arg("WITHSCORES");
-        let (deleted,): (Vec<(String, u64)>,) = self.read(link, &commands).await?;
+        let (deleted,): (Vec<(String, u64)>,) = self.read(link, SILENCE, &commands).await?;
         // Numbers follow each other; one that is deleted again has moved on to its last number.
         let complete = number == 0
             || deleted.len() < super::TOMBSTONES
@@ -213,7 +215,7 @@ impl RedisStore {
             command.arg(self.expiry(at.elapsed())).arg(key.to_hex());
         }
         let mut connection = link.pair.write.clone();
-        self.within(&link, WRITE, async { command.query_async::<Value>(&mut connection).await }).await.map(|_| ())
+        self.write(&link, async { command.query_async::<Value>(&mut connection).await }).await.map(|_| ())
     }
 
     fn expiry(&self, used_ago: Duration) -> u64 {
@@ -274,8 +276,7 @@ impl RedisStore {
             call.arg(self.renewed.number(key).map(|number| number.to_string()).unwrap_or_default());
         }
         let mut connection = link.pair.write.clone();
-        let refused: Vec<String> =
-            self.within(&link, WRITE, async { call.invoke_async(&mut connection).await }).await?;
+        let refused: Vec<String> = self.write(&link, async { call.invoke_async(&mut connection).await }).await?;
         Ok(refused.iter().filter_map(|key| SessionKey::from_hex(key)).collect())
     }
 
@@ -284,7 +285,7 @@ impl RedisStore {
         let link = self.link()?;
         let mut commands = redis::pipe();
         commands.cmd("SMEMBERS").arg(&self.keys.pods);
-        let (labels,): (Vec<String>,) = self.read(&link, &commands).await?;
+        let (labels,): (Vec<String>,) = self.read(&link, SILENCE, &commands).await?;
         Ok(labels)
     }
 
@@ -300,7 +301,7 @@ impl RedisStore {
             .arg(limit)
             .arg(self.lifetime().saturating_mul(2).saturating_add(millis(day)));
         let mut connection = link.pair.write.clone();
-        self.within(&link, WRITE, async { call.invoke_async(&mut connection).await }).await
+        self.write(&link, async { call.invoke_async(&mut connection).await }).await
     }
 
     /// Counts the sessions of all pods anew. One command a pod.
@@ -315,7 +316,7 @@ impl RedisStore {
         for (_, label) in &counted {
             commands.cmd("ZCOUNT").arg(self.keys.pod(label)).arg(format!("({}", unix_millis())).arg("+inf");
         }
-        let counts: Vec<u64> = self.read(&link, &commands).await?;
+        let counts: Vec<u64> = self.read(&link, SILENCE, &commands).await?;
         let counts = counted.iter().zip(counts).map(|((pod, _), count)| (*pod, saturate(count)));
         *self.counts.write() = Arc::new(counts.collect());
         Ok(())
@@ -346,18 +347,33 @@ mod tests {
     use crate::session::store::redis::RedisTarget;
     use crate::session::store::{Known, SessionStore};
 
-    async fn store(redis: &Redis) -> RedisStore {
+    fn unconnected(redis: &Redis) -> RedisStore {
         let endpoints = Address::parse(&redis.address()).and_then(|address| address.endpoints()).unwrap();
         let target = RedisTarget { endpoints, db: 0, username: None, password: None, ca: None };
         let naming = Naming::StatefulSet(StatefulSetNaming::web());
         let identity = Identity { namespace: "team".into(), name: "web".into() };
-        let store = RedisStore::new(target, "berth:session:", &identity, naming, Duration::from_secs(60));
-        store.connect().await.unwrap();
+        RedisStore::new(target, "berth:session:", &identity, naming, Duration::from_secs(60))
+    }
+
+    async fn store(redis: &Redis) -> RedisStore {
+        let store = unconnected(redis);
+        store.connect(|_| ()).await.unwrap();
         store
     }
 
     fn pin(pod: u16) -> Pin {
         Pin { pod: PodId(pod), path: PathTag(1) }
+    }
+
+    /// Who waits for a connection may ask for what is gone.
+    #[tokio::test]
+    async fn what_connecting_brings_is_heard_before_anybody_can_ask() {
+        let redis = Redis::start().unwrap();
+        let store = unconnected(&redis);
+        let mut heard = None;
+        store.connect(|poll| heard = Some((poll, store.is_connected()))).await.unwrap();
+        assert!(matches!(heard, Some((Poll::Adopted(_), false))), "{heard:?}");
+        assert!(store.is_connected());
     }
 
     /// However late it comes, and whatever it believes.
