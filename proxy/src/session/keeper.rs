@@ -154,8 +154,9 @@ impl Shared {
                         failures = 0;
                         told.clear();
                         *self.trouble.lock() = None;
-                        self.was_connected.store(true, Ordering::Release);
+                        // Who is ready places sessions, and needs to know how many each pod has.
                         let _ = self.store.count().await;
+                        self.was_connected.store(true, Ordering::Release);
                         worked = self.store.watching(self.work(&mut tasks)).await;
                     }
                     Err(why) => {
