@@ -44,8 +44,10 @@ pub enum Freshness {
     Version(u128),
     /// The API server is asked in any case.
     Now,
-    /// Of this generation, or a later one, from a cache that follows the cluster. The API server is not asked.
-    Followed(i64),
+    /// Of this `resourceVersion`, or a later one, from the cache. The API server is not asked.
+    Cached(u128),
+    /// Any, from a cache that follows the cluster. The API server is not asked.
+    Followed,
 }
 
 /// Names a workload.
@@ -73,8 +75,10 @@ pub enum Answer<T> {
 /// Why an object could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// The API server says so, or cannot be asked.
+    /// The API server answers with an error, or there is nothing to ask.
     Failed(String),
+    /// The API server cannot be reached, or breaks off.
+    Unanswered(String),
     /// No answer came in the time that there is for a review, which is this long.
     Late(Duration),
 }
@@ -82,7 +86,7 @@ pub enum Unread {
 impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(reason) => f.write_str(reason),
+            Self::Failed(reason) | Self::Unanswered(reason) => f.write_str(reason),
             Self::Late(waited) => write!(f, "no answer within {} ms", waited.as_millis()),
         }
     }

@@ -129,15 +129,17 @@ pub(super) struct Known<'f> {
 impl Known<'_> {
     /// What becomes of a verdict that was found by it.
     ///
-    /// A copy that the cluster was followed with is moments old: what it allows is let through, as a write of those moments
-    /// would have been. What it refuses may have been mended in them, so that is not said of the object.
+    /// What a copy allows is let through, as it would be where nobody answers at all. What it refuses may have been mended since,
+    /// so that is not said of the object.
     pub(super) fn confirm(&self, verdict: Verdict) -> Verdict {
         let (Some(unread), Some(refusal)) = (self.unread, verdict.refusal()) else { return verdict };
+        // The one code word of the message is of what stands in the way now.
+        let problems = refusal.problems.iter().map(|problem| format!("{}: {}", problem.field, problem.detail));
         let sentence = format!(
             "{} \"{}\" could not be read ({unread}), and by what was known of it before: {}; try again",
             self.cr.kind.as_str(),
             self.cr.meta.name,
-            refusal.message,
+            problems.collect::<Vec<_>>().join("; "),
         );
         Verdict { warnings: verdict.warnings, ..not_found(&sentence) }
     }
@@ -145,41 +147,55 @@ impl Known<'_> {
 
 /// The custom resource that controls an object, if there is one and it still exists.
 ///
-/// `freshness` says which copies will do, and the lowest generation of one where the API server takes too long; asked for
-/// only where there is an owner.
+/// `copies` says which will do; asked for only where there is an owner.
 pub(super) fn owner<'f>(
     metadata: &Metadata,
     namespace: &str,
-    freshness: impl FnOnce() -> (Freshness, i64),
+    copies: impl FnOnce() -> Copies,
     facts: &'f Facts,
 ) -> Result<Option<Known<'f>>, Interrupt> {
     let Some(controller) = metadata.controller() else { return Ok(None) };
-    let (freshness, min_generation) = freshness();
+    let copies = copies();
     let query = CrQuery {
         kind: controller.kind,
         namespace: namespace.to_owned(),
         name: controller.name,
         uid: (!controller.uid.is_empty()).then_some(controller.uid),
-        freshness,
+        freshness: copies.freshness,
     };
-    custom_resource(query, min_generation, facts)
+    custom_resource(query, copies.stand_in, facts)
 }
 
-/// A custom resource by query; where the API server takes too long to say how it is now, a copy of `min_generation` at least.
+/// Which copies of a custom resource will do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copies {
+    pub(super) freshness: Freshness,
+    /// Where the API server does not say how it is now; nothing where a copy would not do.
+    pub(super) stand_in: Option<Freshness>,
+}
+
+/// A custom resource by query; a copy that stands in, where the API server does not answer.
 pub(super) fn custom_resource(
     query: CrQuery,
-    min_generation: i64,
+    stand_in: Option<Freshness>,
     facts: &Facts,
 ) -> Result<Option<Known<'_>>, Interrupt> {
-    let copy = CrQuery { freshness: Freshness::Followed(min_generation), ..query.clone() };
+    let copy = stand_in.map(|freshness| CrQuery { freshness, ..query.clone() });
     let what = format!("{} \"{}\"", query.kind.as_str(), query.name);
     match facts.custom_resource(query)? {
         Answer::Found(cr) => Ok(Some(Known { cr, unread: None })),
         Answer::Absent => Ok(None),
-        Answer::Unreadable(unread @ Unread::Failed(_)) => Err(policy_not_found(&what, unread)),
-        Answer::Unreadable(unread @ Unread::Late(_)) => match facts.custom_resource(copy)? {
-            Answer::Found(cr) => Ok(Some(Known { cr, unread: Some(unread) })),
-            Answer::Absent | Answer::Unreadable(_) => Err(policy_not_found(&what, unread)),
-        },
+        Answer::Unreadable(unread) => {
+            // What the API server answers with an error is made up for by nothing.
+            let Some(copy) = copy.filter(|_| !matches!(unread, Unread::Failed(_))) else {
+                return Err(policy_not_found(&what, unread));
+            };
+            // One of the version that is stored is how it is now, wherever it comes from.
+            let is_current = matches!(copy.freshness, Freshness::Cached(_));
+            match facts.custom_resource(copy)? {
+                Answer::Found(cr) => Ok(Some(Known { cr, unread: (!is_current).then_some(unread) })),
+                Answer::Absent | Answer::Unreadable(_) => Err(policy_not_found(&what, unread)),
+            }
+        }
     }
 }

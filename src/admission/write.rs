@@ -7,7 +7,7 @@ use super::facts::{Facts, Freshness};
 use super::review::{Operation, Review};
 use super::stamp::{self, Decision};
 use super::verdict::{Reason, Verdict};
-use super::workload::{Interrupt, Known, Workload, objects, owner};
+use super::workload::{Copies, Interrupt, Workload, objects, owner};
 use crate::policy::{CodeWord, CustomResource, Metadata, Resolved, WorkloadKind, names, resolve};
 
 /// A write as both webhooks see it.
@@ -19,8 +19,6 @@ pub(super) struct Write<'a, 'f> {
     pub(super) old: Option<Workload<'a>>,
     /// The custom resource that controls the object, if it still exists.
     pub(super) owner: Option<&'f CustomResource>,
-    /// The same, with what is known of how new that is.
-    known: Option<Known<'f>>,
     /// Whether the same custom resource controlled the old object.
     pub(super) same_owner: bool,
 }
@@ -42,26 +40,18 @@ impl<'a, 'f> Write<'a, 'f> {
         // The highest generation that either object is known to have been made from: an older copy of the owner would
         // take a stale write for a new one.
         let stamp = |workload: &Workload<'_>| workload.stamp().unwrap_or(0);
-        let freshness = || {
+        let copies = || {
             let min_generation = stamp(&new).max(old.as_ref().map_or(0, stamp));
             // More replicas than before, of which sessions may depend on what the owner says now: a copy could be outdated.
             let raises = new.count() > old.as_ref().map_or(0, Workload::count).max(1);
             let now = webhook == Webhook::Validate && raises;
             let freshness = if now { Freshness::Now } else { Freshness::Generation(min_generation) };
-            (freshness, min_generation)
+            // The API server holds up a workload that nobody answers for: none is let through by a copy that may be outdated.
+            Copies { freshness, stand_in: None }
         };
-        let known = owner(&new.metadata, namespace, freshness, facts)?;
+        let owner = owner(&new.metadata, namespace, copies, facts)?.map(|known| known.cr);
         let same_owner = old.as_ref().is_some_and(|old| is_same_owner(&new.metadata, &old.metadata));
-        let owner = known.map(|known| known.cr);
-        Ok(Self { kind, operation: review.operation, new, old, owner, known, same_owner })
-    }
-
-    /// What becomes of a verdict, where the owner could not be read in time.
-    pub(super) fn confirm(&self, verdict: Verdict) -> Verdict {
-        match self.known {
-            Some(known) => known.confirm(verdict),
-            None => verdict,
-        }
+        Ok(Self { kind, operation: review.operation, new, old, owner, same_owner })
     }
 
     /// The policy that applies to the object; `None` when it is not Berth's.

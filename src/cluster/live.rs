@@ -42,7 +42,7 @@ impl Shared {
                 Ok(found) => found,
                 Err(Failure::NotFound { object: true }) => return Answer::Absent,
                 Err(Failure::NotFound { object: false }) => continue,
-                Err(Failure::Other(reason)) => return unreadable(reason),
+                Err(Failure::Unread(unread)) => return Answer::Unreadable(unread),
             };
             return match found.read(query.kind, self.default_storage.as_ref()) {
                 Ok(copy) if query.uid.as_ref().is_none_or(|uid| *uid == copy.meta.uid) => Answer::Found(Arc::new(copy)),
@@ -72,7 +72,7 @@ impl Shared {
         match bounded(self.client.request(request)).await {
             Ok(workload) => Answer::Found(workload),
             Err(Failure::NotFound { .. }) => Answer::Absent,
-            Err(Failure::Other(reason)) => unreadable(reason),
+            Err(Failure::Unread(unread)) => Answer::Unreadable(unread),
         }
     }
 
@@ -86,7 +86,7 @@ impl Shared {
     }
 }
 
-/// What the API server could not be asked for, or would not give.
+/// What the API server would not give, or is not asked for.
 pub(super) fn unreadable<T>(reason: String) -> Answer<T> {
     Answer::Unreadable(Unread::Failed(reason))
 }
@@ -95,8 +95,8 @@ pub(super) fn unreadable<T>(reason: String) -> Answer<T> {
 pub(super) enum Failure {
     /// 404: of the object, or of the whole kind at that version.
     NotFound { object: bool },
-    /// Not known.
-    Other(String),
+    /// It is not known.
+    Unread(Unread),
 }
 
 pub(super) async fn bounded<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
@@ -104,11 +104,23 @@ pub(super) async fn bounded<T>(read: impl Future<Output = Result<T, Error>>) -> 
         Ok(Ok(object)) => Ok(object),
         Ok(Err(Error::Api(status))) if status.code == 404 => Err(Failure::NotFound { object: is_of_object(&status) }),
         Ok(Err(Error::Api(status))) => {
-            Err(Failure::Other(format!("the API server answered {}: {}", status.code, status.message)))
+            Err(failed(format!("the API server answered {}: {}", status.code, status.message)))
         }
-        Ok(Err(error)) => Err(Failure::Other(format!("the API server cannot be asked: {error}"))),
-        Err(_) => Err(Failure::Other(format!("the API server did not answer within {} s", READ.as_secs()))),
+        // Refused connections, those that break off, and those that are silent.
+        Ok(Err(error @ (Error::Service(_) | Error::HyperError(_)))) => {
+            Err(unanswered(format!("the API server cannot be asked: {error}")))
+        }
+        Ok(Err(error)) => Err(failed(format!("the API server cannot be asked: {error}"))),
+        Err(_) => Err(unanswered(format!("the API server did not answer within {} s", READ.as_secs()))),
     }
+}
+
+fn failed(reason: String) -> Failure {
+    Failure::Unread(Unread::Failed(reason))
+}
+
+fn unanswered(reason: String) -> Failure {
+    Failure::Unread(Unread::Unanswered(reason))
 }
 
 /// Whether an answer is the 404 of an object. The API server names the one that it misses; for a path that it does not serve

@@ -104,7 +104,7 @@ impl Cluster {
         if let Some(cached) = self.shared.store.find(query, Instant::now()) {
             return Answer::Found(cached);
         }
-        if let Freshness::Followed(_) = query.freshness {
+        if let Freshness::Cached(_) | Freshness::Followed = query.freshness {
             return unreadable("there is no copy of it that is known to be of late".to_owned());
         }
         let (shared, query) = (Arc::clone(&self.shared), query.clone());

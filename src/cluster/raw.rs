@@ -31,7 +31,7 @@ impl Cluster {
                 Ok(object) => return Answer::Found(object),
                 Err(Failure::NotFound { object: true }) => return Answer::Absent,
                 Err(Failure::NotFound { object: false }) => {}
-                Err(Failure::Other(reason)) => return unreadable(reason),
+                Err(Failure::Unread(unread)) => return Answer::Unreadable(unread),
             }
         }
         Answer::Absent

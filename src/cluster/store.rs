@@ -42,6 +42,8 @@ struct Kind {
     copies: Copies,
     /// When the watch failed last, if nothing has come of it since.
     failed: Option<Instant>,
+    /// A list is coming in that will take the place of the copies: what has changed before it, no event told.
+    listing: bool,
 }
 
 impl Store {
@@ -52,9 +54,9 @@ impl Store {
         let read = copy.read.as_ref()?;
         let new_enough = match query.freshness {
             Freshness::Generation(generation) => read.meta.generation >= generation,
-            Freshness::Version(version) => copy.version >= Some(version),
+            Freshness::Version(version) | Freshness::Cached(version) => copy.version >= Some(version),
             Freshness::Now => false,
-            Freshness::Followed(generation) => read.meta.generation >= generation && kind.follows(now),
+            Freshness::Followed => kind.follows(now),
         };
         let same = query.uid.as_ref().is_none_or(|uid| *uid == read.meta.uid);
         (same && new_enough).then(|| Arc::clone(read))
@@ -63,6 +65,11 @@ impl Store {
     /// The watch of a kind works, or failed a moment ago.
     pub(super) fn watched(&self, kind: CrKind, failed: Option<Instant>) {
         self.write(kind).failed = failed;
+    }
+
+    /// A list begins, which ends with [`Self::replace`].
+    pub(super) fn listing(&self, kind: CrKind) {
+        self.write(kind).listing = true;
     }
 
     /// The JSON of a copy.
@@ -89,7 +96,9 @@ impl Store {
 
     /// Takes over a full list; gives the copies that were there before.
     pub(super) fn replace(&self, kind: CrKind, copies: Copies) -> Copies {
-        std::mem::replace(&mut self.write(kind).copies, copies)
+        let mut kind = self.write(kind);
+        kind.listing = false;
+        std::mem::replace(&mut kind.copies, copies)
     }
 
     /// Keeps a copy that the watch brings, unless the one that is there is newer. Says whether it is news: what was read, and
@@ -151,15 +160,18 @@ impl Store {
 }
 
 impl Kind {
-    /// Whether the copies are moments old: a watch that goes on where it ended says so by no event, so one that has not
-    /// failed for long works.
+    /// Whether the copies follow the cluster, as far as is known: a watch that goes on where it ended says so by no event, so one
+    /// that has not failed for long works. It fails late: where nothing answers, a connection falls silent at the end of a
+    /// watch at the latest, and is given up 45 s later, so a copy may be some 80 s behind.
     fn follows(&self, now: Instant) -> bool {
-        self.failed.is_none_or(|failed| now.duration_since(failed) > LOST)
+        !self.listing && self.failed.is_none_or(|failed| now.duration_since(failed) > LOST)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const KIND: CrKind = CrKind::McpServer;
@@ -188,6 +200,25 @@ mod tests {
         let unversioned = || Copy { version: None, ..copy(0) };
         let store = Store::default();
         assert!(store.insert(KIND, key(), unversioned()) && store.insert(KIND, key(), unversioned()), "who knows");
+    }
+
+    #[test]
+    fn copies_are_followed_until_the_watch_fails_or_lists_anew() {
+        let (store, now) = (Store::default(), Instant::now());
+        let follows = |after: Duration| store.read(KIND).follows(now + after);
+        store.listing(KIND);
+        assert!(!follows(LOST * 2));
+        store.replace(KIND, Copies::new());
+        assert!(follows(Duration::ZERO));
+        store.watched(KIND, Some(now));
+        assert!(!follows(LOST), "the next failure may be that late");
+        assert!(follows(LOST + Duration::from_millis(1)), "a watch that goes on says so by no event");
+        store.listing(KIND);
+        assert!(!follows(LOST * 2), "what a list says is not known before its end");
+        store.watched(KIND, None);
+        assert!(!follows(LOST * 2));
+        store.replace(KIND, Copies::new());
+        assert!(follows(Duration::ZERO));
     }
 
     #[test]

@@ -106,7 +106,10 @@ impl Watch {
         let mut listing = Copies::new();
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Init) => listing = Copies::new(),
+                Ok(Event::Init) => {
+                    self.shared.store.listing(self.kind);
+                    listing = Copies::new();
+                }
                 Ok(Event::InitApply(arriving)) => {
                     listing.insert(arriving.key(), arriving.copy(self.read(&arriving)));
                 }

@@ -16,8 +16,10 @@ const LASTS: Duration = Duration::from_secs(30);
 pub(super) const SILENT: Duration = Duration::from_secs(45);
 /// Between attempts while the API server cannot be reached. Nothing is known of the cluster for so long after it is back.
 const LONGEST: Duration = Duration::from_secs(10);
-/// A watch that has not failed for so long works: whatever fails does it again before.
-pub(super) const LOST: Duration = SILENT.saturating_add(LONGEST);
+/// A watch that has not failed for so long works: whatever fails does it again before, after a pause, a connection, and the
+/// silence of that. With a little more than these take, since a busy machine takes it too.
+pub(super) const LOST: Duration =
+    SILENT.saturating_add(LONGEST).saturating_add(super::CONNECT).saturating_add(Duration::from_secs(3));
 /// After it said that it has too much to do.
 const THROTTLED: Duration = Duration::from_secs(2);
 /// Objects in memory at once while a list comes in.

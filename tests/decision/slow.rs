@@ -24,19 +24,13 @@ fn scaler(max: i64) -> Value {
         "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "foo"}, "maxReplicas": max}})
 }
 
-/// One write for each place where a count is written, of more replicas than before.
+/// One write for each place where a count is written from outside of its object, of more replicas than before.
 fn raises() -> Vec<Value> {
-    let proxy = |count: i64| {
-        let mut object = owned(deployment(json!({})), "MCPServer", "toolhive");
-        object["spec"]["replicas"] = json!(count);
-        object
-    };
     vec![
         scale_review("apps", "deployments", "foo", 3, 1),
         scale_review(GROUP, "mcpservers", "foo", 3, 1),
         review(&scaler(3), None),
         review(&scaler(4), Some(&scaler(3))),
-        review(&proxy(3), Some(&proxy(1))),
     ]
 }
 
@@ -66,7 +60,42 @@ fn what_a_followed_copy_refuses_may_be_mended_already() {
             assert!(refusal.message.contains(part), "{write}: {}", refusal.message);
         }
         assert!(refusal.message.ends_with("; try again [berth:PolicyNotFound]"), "{}", refusal.message);
+        assert_eq!(refusal.message.matches("[berth:").count(), 1, "{}", refusal.message);
     }
+    let created = memory.decide(Webhook::Validate, &review(&scaler(3), None));
+    assert_eq!(created.warnings, [refusal(&created).message.clone()], "kubectl autoscale hides the refusal");
+}
+
+#[test]
+fn a_workload_is_not_let_through_by_a_copy_that_may_be_outdated() {
+    let proxy = |count: i64| {
+        let mut object = owned(deployment(json!({})), "MCPServer", "toolhive");
+        object["spec"]["replicas"] = json!(count);
+        object
+    };
+    let redis = World { slow: true, ..world("redis") };
+    for write in [review(&proxy(3), Some(&proxy(1))), review(&proxy(3), None)] {
+        let verdict = redis.decide(Webhook::Validate, &write);
+        let refusal = refusal(&verdict);
+        assert!(refusal.code == 500 && refusal.message.contains("so nothing is known of its policy"), "{refusal:?}");
+    }
+    assert!(redis.decide(Webhook::Validate, &review(&proxy(1), Some(&proxy(3)))).is_allowed());
+}
+
+#[test]
+fn a_copy_that_is_known_to_be_outdated_allows_and_refuses_nothing() {
+    let mut write = scale_review(GROUP, "mcpservers", "foo", 3, 1);
+    write["request"]["oldObject"]["metadata"]["resourceVersion"] = json!("10");
+    for provider in ["redis", "memory"] {
+        let before = World { slow: true, cached: 9, ..world(provider) };
+        let verdict = before.decide(Webhook::Validate, &write);
+        let refusal = refusal(&verdict);
+        assert!(refusal.code == 500 && refusal.message.contains("so nothing is known of its policy"), "{refusal:?}");
+    }
+    // One that has come by the watch while the read took too long.
+    let current = |provider| World { slow: true, cached: 10, ..world(provider) }.decide(Webhook::Validate, &write);
+    assert!(current("redis").is_allowed());
+    assert_eq!(current("memory").refusal().map(|refusal| refusal.code), Some(422), "of what is stored, that is said");
 }
 
 #[test]

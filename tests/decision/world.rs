@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) slow: bool,
     /// Nor is a workload.
     pub(crate) very_slow: bool,
+    /// The `resourceVersion` of the copies in the cache.
+    pub(crate) cached: u128,
 }
 
 const LATE: Unread = Unread::Late(Duration::from_millis(1600));
@@ -42,6 +44,9 @@ impl World {
         let live = matches!(query.freshness, Freshness::Now | Freshness::Version(_));
         if self.slow && live {
             return Answer::Unreadable(LATE);
+        }
+        if matches!(query.freshness, Freshness::Cached(version) if version > self.cached) {
+            return Answer::Unreadable(Unread::Failed("there is no such copy".to_owned()));
         }
         let found = self.custom_resources.iter().find_map(|(kind, value)| {
             let cr = CustomResource::from_value(*kind, value, None).unwrap();

@@ -61,6 +61,10 @@ async fn an_owner_that_is_read_too_slowly_is_judged_by_the_copy_that_is_followed
     let (status, response) = ask(&fixture, &scale("apps", "deployments", 3, 1)).await;
     assert_eq!((status, &response["allowed"]), (200, &json!(true)), "{response}");
     assert_eq!((api.asked(WORKLOAD), api.asked(OWNER)), (1, 1));
+    // One who breaks off says no more than one who is silent.
+    api.reply(OWNER, Reply::Close);
+    let (_, response) = ask(&fixture, &scale("apps", "deployments", 3, 1)).await;
+    assert_eq!(response["allowed"], json!(true), "{response}");
     // How it is now comes first, where it comes.
     api.reply(OWNER, Reply::Json(200, owner("memory")));
     let (_, response) = ask(&fixture, &scale("apps", "deployments", 3, 1)).await;

@@ -50,6 +50,24 @@ impl Autoscaler {
 
 /// Judges a write of an autoscaler: what it may scale to, it will.
 pub(in crate::admission) fn autoscaler(review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
+    let mut verdict = match judge(review, facts) {
+        Err(Interrupt::Done(verdict)) => verdict,
+        judged => judged?,
+    };
+    // kubectl 1.34 autoscale without --cpu prints another error in the place of a refusal; it does print warnings.
+    if review.operation == Operation::Create
+        && let Some(refusal) = verdict.refusal()
+    {
+        let mut reasons = refusal.problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        if reasons.is_empty() {
+            reasons.push(refusal.message.clone());
+        }
+        verdict.warnings.extend(reasons);
+    }
+    Ok(verdict)
+}
+
+fn judge(review: &Review<'_>, facts: &Facts) -> Result<Verdict, Interrupt> {
     let (new, old) = objects(KIND, review, |object| {
         serde_json::from_str::<Object<Autoscaler>>(object.get()).map(|object| object.0)
     })?;
@@ -63,13 +81,5 @@ pub(in crate::admission) fn autoscaler(review: &Review<'_>, facts: &Facts) -> Re
     let change = Change { old, new: new.spec.max_replicas, stored: None };
     let Some(parent) = Parent::of(of, namespace, name, change, facts)? else { return Ok(Verdict::allow()) };
     let judge = |number| -> Vec<Finding> { parent.judge(number, "spec.maxReplicas").into_iter().collect() };
-    let mut verdict = parent.confirm(verdict(judge(change.new), &judge(change.old), Vec::new()));
-    // kubectl 1.34 autoscale without --cpu prints another error in the place of a refusal; it does print warnings.
-    if review.operation == Operation::Create
-        && let Some(refusal) = verdict.refusal()
-    {
-        let reasons = refusal.problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-        verdict.warnings.extend(reasons);
-    }
-    Ok(verdict)
+    Ok(parent.confirm(verdict(judge(change.new), &judge(change.old), Vec::new())))
 }

@@ -8,7 +8,7 @@ use crate::admission::facts::{Answer, CrQuery, Facts, Freshness, Unread, Workloa
 use crate::admission::review::Review;
 use crate::admission::target::Scalable;
 use crate::admission::verdict::Verdict;
-use crate::admission::workload::{Interrupt, Known, custom_resource, missing, owner, unreadable};
+use crate::admission::workload::{Copies, Interrupt, Known, custom_resource, missing, owner, unreadable};
 use crate::policy::{CrKind, Object, ScalingPolicy, WorkloadKind, object, resolve};
 
 /// An autoscaling/v1 `Scale`. Of its parent it carries name, namespace, uid and version, and nothing that says whose it is.
@@ -72,14 +72,19 @@ impl Change {
     }
 
     /// Which copies will do of the custom resource that is scaled, or whose workload is.
-    fn freshness(self, of: Scalable) -> Freshness {
+    ///
+    /// A scale that nobody answers for passes, as it is registered: better that one is judged by what was known last.
+    fn copies(self, of: Scalable) -> Copies {
         match (self.may_be_refused(), of, self.stored) {
             // Only a warning hangs on it.
-            (false, ..) => Freshness::Generation(0),
-            (true, Scalable::CustomResource(_), Some(stored)) => Freshness::Version(stored),
+            (false, ..) => Copies { freshness: Freshness::Generation(0), stand_in: None },
+            (true, Scalable::CustomResource(_), Some(stored)) => {
+                // An older copy is known to be outdated.
+                Copies { freshness: Freshness::Version(stored), stand_in: Some(Freshness::Cached(stored)) }
+            }
             // Nothing in the write says how new the custom resource behind it is: a copy could still say redis, or still
             // say memory.
-            (true, ..) => Freshness::Now,
+            (true, ..) => Copies { freshness: Freshness::Now, stand_in: Some(Freshness::Followed) },
         }
     }
 }
@@ -104,8 +109,8 @@ impl<'f> Parent<'f> {
             return Ok(None);
         }
         let parent = match of {
-            Scalable::CustomResource(kind) => of_custom_resource(kind, namespace, name, change.freshness(of), facts),
-            Scalable::Workload(kind) => of_workload(kind, namespace, name, change.freshness(of), facts),
+            Scalable::CustomResource(kind) => of_custom_resource(kind, namespace, name, change.copies(of), facts),
+            Scalable::Workload(kind) => of_workload(kind, namespace, name, change.copies(of), facts),
         };
         match parent {
             // It could not be read, which is no reason to hold up what nothing would refuse.
@@ -128,18 +133,15 @@ impl<'f> Parent<'f> {
     }
 }
 
-/// The lowest generation of a copy that stands in where the API server takes too long: nothing says more.
-const ANY_GENERATION: i64 = 0;
-
 fn of_custom_resource<'f>(
     kind: CrKind,
     namespace: &str,
     name: &str,
-    freshness: Freshness,
+    Copies { freshness, stand_in }: Copies,
     facts: &'f Facts,
 ) -> Result<Option<Parent<'f>>, Interrupt> {
     let query = CrQuery { kind, namespace: namespace.to_owned(), name: name.to_owned(), uid: None, freshness };
-    let known = custom_resource(query, ANY_GENERATION, facts)?.filter(|known| !known.cr.meta.is_deleting());
+    let known = custom_resource(query, stand_in, facts)?.filter(|known| !known.cr.meta.is_deleting());
     Ok(known.map(|known| Parent {
         policy: known.cr.parsed.policy.clone(),
         counted: Counted::Replicas,
@@ -158,7 +160,7 @@ fn of_workload<'f>(
     kind: WorkloadKind,
     namespace: &str,
     name: &str,
-    freshness: Freshness,
+    copies: Copies,
     facts: &'f Facts,
 ) -> Result<Option<Parent<'f>>, Interrupt> {
     let query = WorkloadQuery { kind, namespace: namespace.to_owned(), name: name.to_owned() };
@@ -171,7 +173,7 @@ fn of_workload<'f>(
     if workload.metadata.is_deleting() {
         return Ok(None);
     }
-    let known = owner(&workload.metadata, namespace, || (freshness, ANY_GENERATION), facts)?;
+    let known = owner(&workload.metadata, namespace, || copies, facts)?;
     let resolved = resolve(kind, &workload.metadata, known.map(|known| known.cr));
     Ok(resolved.map(|resolved| Parent { policy: resolved.parsed.policy, counted: Counted::of(resolved.role), known }))
 }

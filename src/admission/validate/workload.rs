@@ -35,7 +35,7 @@ pub(in crate::admission) fn workload(
     let mut warnings = unknown_annotations(kind.as_str(), &write.new.metadata, &names::ON_WORKLOADS);
     warnings.extend(resolved.conflicts.iter().cloned());
     warnings.extend(service_name_warning(kind, &write.new, &resolved));
-    Ok(write.confirm(verdict(findings, &before, warnings)))
+    Ok(verdict(findings, &before, warnings))
 }
 
 /// Every rule that a workload breaks.
