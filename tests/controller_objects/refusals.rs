@@ -182,6 +182,10 @@ fn what_is_no_pod_template_is_named() {
             json!({"spec": {"volumes": [{"name": "a", "emptyDir": {"sizeLimit": "1GB"}}]}}),
             "spec.podTemplateSpec.spec.volumes[0].emptyDir.sizeLimit: \"1GB\" is no quantity",
         ),
+        (
+            json!({"spec": {"overhead": {"cpu": "much"}}}),
+            "spec.podTemplateSpec.spec.overhead.cpu: \"much\" is no quantity",
+        ),
     ] {
         check(&mcp_server(json!({"podTemplateSpec": template.clone()})), Reason::InvalidSpec, part);
         check(&virtual_mcp_server(json!({"podTemplateSpec": template})), Reason::InvalidSpec, part);

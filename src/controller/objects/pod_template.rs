@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Warning;
 use super::metadata::{self, Labels, Overrides, ignored};
-use super::quantity::with_quantities;
+use super::quantity::{quantities, with_quantities};
 use super::refusal::Refusal;
 use super::resource::{Fields, typed};
 use crate::policy::ScalingPolicy;
@@ -91,7 +91,10 @@ const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";
 /// One field of a pod's spec, in the API's own shape. Field by field, so that a message says which.
 fn check(spec: &Fields<'_>, key: &str, value: &Value) -> Result<Value, Refusal> {
     let path = spec.path(key);
-    let value = with_quantities(value, key, &path)?;
+    let value = match key {
+        "overhead" => quantities(value, &path)?,
+        _ => with_quantities(value, key, &path)?,
+    };
     if matches!(key, "containers" | "initContainers") {
         let list = value.as_array().ok_or_else(|| Refusal::invalid(&path, "it must be a list"))?;
         let container = |(index, container): (usize, &Value)| {

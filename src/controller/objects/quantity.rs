@@ -14,12 +14,7 @@ pub(super) fn with_quantities(value: &Value, key: &str, path: &str) -> Result<Va
             let field = |(name, value): (&String, &Value)| {
                 let path = format!("{path}.{name}");
                 let value = match (key, name.as_str(), value) {
-                    ("resources", "limits" | "requests", Value::Object(all)) => {
-                        let each = |(name, value): (&String, &Value)| {
-                            Ok((name.clone(), quantity(value, &format!("{path}.{name}"))?))
-                        };
-                        Value::Object(all.iter().map(each).collect::<Result<Map<_, _>, _>>()?)
-                    }
+                    ("resources", "limits" | "requests", value) => quantities(value, &path)?,
                     ("emptyDir", "sizeLimit", value) | ("resourceFieldRef", "divisor", value) => {
                         quantity(value, &path)?
                     }
@@ -37,18 +32,27 @@ pub(super) fn with_quantities(value: &Value, key: &str, path: &str) -> Result<Va
     }
 }
 
-/// What is of another type is refused by who reads it.
+/// The same for an object of nothing but quantities.
+pub(super) fn quantities(value: &Value, path: &str) -> Result<Value, Refusal> {
+    let Value::Object(all) = value else { return Ok(value.clone()) };
+    let each = |(name, value): (&String, &Value)| Ok((name.clone(), quantity(value, &format!("{path}.{name}"))?));
+    Ok(Value::Object(all.iter().map(each).collect::<Result<Map<_, _>, _>>()?))
+}
+
+/// What is of another type is refused by who reads it. Kubernetes, too, looks at a text without the space around it.
 fn quantity(value: &Value, path: &str) -> Result<Value, Refusal> {
     match value {
         Value::Number(number) => Ok(Value::String(number.to_string())),
-        Value::String(text) if !is_quantity(text) => {
+        Value::String(text) if !is_quantity(text.trim()) => {
             Err(Refusal::invalid(path, format!("{text:?} is no quantity; write one as in 500m, 2, 256Mi or 1Gi")))
         }
+        Value::String(text) => Ok(Value::String(text.trim().to_owned())),
         other => Ok(other.clone()),
     }
 }
 
-/// Whether Kubernetes takes it: a decimal number with a suffix of powers of 1000 or 1024, or with an exponent.
+/// Whether Kubernetes takes it: a decimal number with a suffix of powers of 1000 or 1024, or with an exponent. One without
+/// digits, such as `m`, Kubernetes takes for 0, which nobody means.
 fn is_quantity(text: &str) -> bool {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let suffix = unsigned.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
@@ -85,7 +89,7 @@ mod tests {
     #[test]
     fn only_quantities_are_looked_at() {
         let value =
-            json!({"limits": {"cpu": 2, "memory": "1Gi"}, "requests": {"cpu": 0.5}, "claims": [{"name": "limits"}]});
+            json!({"limits": {"cpu": 2, "memory": " 1Gi "}, "requests": {"cpu": 0.5}, "claims": [{"name": "limits"}]});
         let expected = json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "0.5"}, "claims": [{"name": "limits"}]});
         assert_eq!(with_quantities(&value, "resources", "r"), Ok(expected));
         let labels = json!({"limits": "high", "requests": "x", "sizeLimit": "y", "divisor": "z", "resources": "none"});
