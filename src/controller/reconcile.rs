@@ -113,9 +113,10 @@ impl Reconciler {
         }
         let failure = self.carry_out(key, &cr, &action, &mut snapshot, written).await;
         let refused = match &failure {
-            Err(Failure::Refused { reason, .. }) => Some(reason.as_str()),
-            Err(Failure::Unavailable(reason)) if trouble_since.elapsed() >= PERSISTS => Some(reason.as_str()),
-            Err(_) => return failure.map(|()| None),
+            Err(error) => match error.said(trouble_since.elapsed() >= PERSISTS) {
+                Some(said) => Some(said),
+                None => return failure.map(|()| None),
+            },
             Ok(()) => None,
         };
         if let Outcome::Refused { .. } = action.outcome {
@@ -125,6 +126,7 @@ impl Reconciler {
         } else {
             self.sightings.forget(key);
         }
+        let refused = refused.as_deref();
         self.tell(key, &cr, &action, refused).await;
         self.write_status(key, &cr, &action, &snapshot, refused, written).await?;
         failure?;

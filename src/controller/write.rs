@@ -45,10 +45,21 @@ pub(super) enum Failure {
     NotLeading,
 }
 
+impl Failure {
+    /// What a status says of it: of one that may be over in a moment, only where it `persists`.
+    pub(super) fn said(&self, persists: bool) -> Option<String> {
+        match self {
+            Self::Refused { reason, .. } => Some(steady(reason)),
+            Self::Unavailable(reason) if persists => Some(steady(reason)),
+            _ => None,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let Error::Api(status) = error else { return Self::Unavailable(steady(&error.to_string())) };
-        let message = steady(&status.message);
+        let Error::Api(status) = error else { return Self::Unavailable(error.to_string()) };
+        let message = status.message.clone();
         match status.code {
             409 => Self::Outdated(message),
             429 => {
@@ -242,6 +253,19 @@ mod tests {
     use crate::policy::CrKind;
 
     use super::*;
+
+    #[test]
+    fn a_status_says_the_same_of_each_attempt() {
+        let reason = |port: u16| format!("read tcp 10.0.0.1:{port}->10.0.0.2:9443: i/o timeout");
+        let said = "read tcp 10.0.0.2:9443: i/o timeout".to_owned();
+        for port in [1, 2] {
+            let refused = Failure::Refused { reason: reason(port), fields: Vec::new() };
+            assert_eq!((refused.said(false), refused.said(true)), (Some(said.clone()), Some(said.clone())));
+            let unavailable = Failure::Unavailable(reason(port));
+            assert_eq!((unavailable.said(false), unavailable.said(true)), (None, Some(said.clone())));
+        }
+        assert_eq!(Failure::Outdated(reason(1)).said(true), None);
+    }
 
     /// Who leads makes sure of it before each of these; two in one would have the time of two.
     #[tokio::test]
