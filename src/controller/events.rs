@@ -1,8 +1,8 @@
 //! Kubernetes Events about custom resources.
 //!
-//! They go with a write: after one of an object, or before that of a status that says something new, be it only that another
-//! generation of the resource was looked at. So one thing is told once, and nothing has to be remembered, over restarts too; a
-//! process that ends between the two tells it once more.
+//! They go with a write: after one of an object, or before that of a status that says something new. What is asked for in vain
+//! stands in no status, and is told once for each generation and each leader. Nothing is told a second time for a status that
+//! could not be written (`told`).
 
 use kube::Client;
 use kube::api::PostParams;

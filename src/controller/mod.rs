@@ -23,6 +23,7 @@ mod queue;
 mod reconcile;
 mod status;
 mod steady;
+mod told;
 mod toolhives;
 mod write;
 
@@ -45,6 +46,7 @@ use self::objects::{ObjectKind, Settings};
 use self::owned::Owned;
 use self::queue::Queue;
 use self::reconcile::Reconciler;
+use self::told::Told;
 use self::toolhives::Sightings;
 use crate::backoff::jitter;
 use crate::cluster::{Cluster, ConfigError, CrKey};
@@ -148,6 +150,7 @@ impl Controller {
             metrics: Arc::clone(&metrics),
             not_kept: NotKept::new(options.resync),
             sightings: Sightings::default(),
+            told: Told::default(),
         });
         let work = async {
             resources_synced.await;
@@ -171,6 +174,7 @@ impl Controller {
             let lost = || {
                 queue.close();
                 reconciler.sightings.forget_all();
+                reconciler.told.forget_all();
             };
             tokio::join!(candidate.run(elected, lost), resync)
         };

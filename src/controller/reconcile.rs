@@ -17,6 +17,7 @@ use super::objects::{Object, ObjectKind, Settings};
 use super::owned::{Live, Owned, Snapshot};
 use super::queue::{Finished, Looked};
 use super::status::{self, APPLY_FAILED, MANAGED_ELSEWHERE, READY};
+use super::told::{Digest, Told};
 use super::toolhives::Sightings;
 use super::write::{self, Failure};
 use crate::backoff::jitter;
@@ -45,6 +46,7 @@ pub(super) struct Reconciler {
     pub(super) metrics: Arc<Metrics>,
     pub(super) not_kept: NotKept,
     pub(super) sightings: Sightings,
+    pub(super) told: Told,
 }
 
 impl Reconciler {
@@ -84,6 +86,7 @@ impl Reconciler {
     ) -> Result<Option<Duration>, Failure> {
         let Some(text) = self.cluster.whole(key) else {
             self.sightings.forget(key);
+            self.told.forget(key);
             return Ok(None);
         };
         let mut cr: Value = parse(&text)?;
@@ -127,7 +130,7 @@ impl Reconciler {
             self.sightings.forget(key);
         }
         let refused = refused.as_deref();
-        self.tell(key, &cr, &action, refused).await;
+        self.tell(key, &cr, &action, refused).await?;
         self.write_status(key, &cr, &action, &snapshot, refused, written).await?;
         failure?;
         Ok(match &action.outcome {
@@ -261,8 +264,8 @@ impl Reconciler {
         snapshot.objects.insert((kind, name.to_owned()), Arc::new(live));
     }
 
-    /// An Event for what the status is about to say for the first time.
-    async fn tell(&self, key: &CrKey, cr: &Value, action: &Action, refused: Option<&str>) {
+    /// An Event for what the status is about to say for the first time, and for what is asked for in vain.
+    async fn tell(&self, key: &CrKey, cr: &Value, action: &Action, refused: Option<&str>) -> Result<(), Failure> {
         let news = match (&action.outcome, refused) {
             (Outcome::Refused { reason, message }, _) => Some((READY, reason.as_str(), message.as_str())),
             (Outcome::Elsewhere { message, .. }, _) => Some((MANAGED_ELSEWHERE, MANAGED_ELSEWHERE, message.as_str())),
@@ -274,15 +277,20 @@ impl Reconciler {
         let news = news.into_iter().chain(active);
         let news = news.filter(|(kind, reason, message)| status::is_news(cr, kind, reason, message));
         let news = news.map(|(_, reason, message)| (reason, message));
-        // ToolHive's status says nothing of what Berth told.
-        let is_told = status::is_told(cr) && !self.cluster.status_of_toolhive(key);
-        let warnings = action.warnings.iter().filter(|_| !is_told && !action.is_of_toolhive());
+        let warnings = action.warnings.iter().filter(|_| !action.is_of_toolhive());
         let warnings = warnings.map(|warning| (warning.reason, warning.message.as_str()));
-        for (reason, message) in news.chain(warnings) {
-            if self.leadership.may_write() {
-                self.events.publish(key, cr, Severity::Warning, reason, message).await;
+        let all = news.chain(warnings).map(|(reason, message)| (Digest::new(cr, reason, message), reason, message));
+        let all: Vec<_> = all.collect();
+        self.told.keep(key, &all.iter().map(|(digest, ..)| *digest).collect());
+        for (digest, reason, message) in all {
+            if self.told.is_told(key, digest) {
+                continue;
             }
+            self.go_on()?;
+            self.events.publish(key, cr, Severity::Warning, reason, message).await;
+            self.told.add(key, digest);
         }
+        Ok(())
     }
 
     async fn write_status(

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::decide::{Action, Outcome};
-use super::objects::{Condition, ObjectKind, Reason};
+use super::objects::{Condition, ObjectKind};
 use super::owned::{Snapshot, Workload};
 use crate::policy::{CrKind, derived};
 
@@ -64,16 +64,6 @@ pub(super) fn change(known: &Known<'_>) -> Option<Value> {
 pub(super) fn is_news(cr: &Value, kind: &str, reason: &str, message: &str) -> bool {
     let there = cr.get("status").and_then(|status| condition(status, kind));
     there.is_none_or(|there| there["reason"] != reason || there["message"] != *shortened(message))
-}
-
-/// Whether what a resource asks for in vain has been told of: before the status was written that speaks of its generation,
-/// and is none of a refusal, which leaves that open.
-pub(super) fn is_told(cr: &Value) -> bool {
-    let ready = cr.get("status").and_then(|status| condition(status, READY));
-    ready.is_some_and(|ready| {
-        ready.get("observedGeneration") == cr.pointer("/metadata/generation")
-            && !Reason::ALL.iter().any(|reason| ready["reason"] == reason.as_str())
-    })
 }
 
 fn wanted(known: &Known<'_>) -> Value {
@@ -196,26 +186,7 @@ fn shortened(message: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn warnings_are_told_once_for_a_generation() {
-        let cr = |generation: i64, ready: Value| json!({"metadata": {"generation": generation}, "status": {"conditions": [ready]}});
-        let ready = |generation: i64, reason: &str| json!({"type": READY, "status": "False", "reason": reason, "observedGeneration": generation});
-        assert!(!is_told(&json!({"metadata": {"generation": 1}})));
-        assert!(!is_told(&cr(1, json!({"type": "SessionStorageWarning", "observedGeneration": 1}))));
-        assert!(
-            !is_told(&cr(1, json!({"type": READY, "status": "True"}))),
-            "another's, who says of nothing how new it is"
-        );
-        for reason in [READY, "NotReady", "Waiting", APPLY_FAILED, MANAGED_ELSEWHERE] {
-            assert!(is_told(&cr(2, ready(2, reason))), "{reason}");
-            assert!(!is_told(&cr(2, ready(1, reason))), "{reason}");
-        }
-        // What was wrong may be mended by an annotation, which makes no generation.
-        for reason in Reason::ALL {
-            assert!(!is_told(&cr(2, ready(2, reason.as_str()))), "{reason}");
-        }
-    }
+    use crate::controller::objects::Reason;
 
     #[test]
     fn a_message_of_any_length_fits_and_is_news_once() {

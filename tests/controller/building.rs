@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_test_cluster::wait_for;
+use berth_test_cluster::{Error, wait_for};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
@@ -125,7 +125,7 @@ fn ignored(ns: &Namespace) -> Result<(), Failed> {
     let of = |name: &str| variables.iter().filter(|entry| entry["name"] == name).collect::<Vec<_>>();
     assert_eq!((of(GENERATION).len(), of("MINE").len()), (1, 1), "{proxy}");
     assert!(of(GENERATION)[0]["valueFrom"]["fieldRef"].is_object(), "{proxy}");
-    let told = || -> Result<Vec<Value>, Failed> {
+    let told = || -> Result<Vec<Value>, Error> {
         let mut events = ns.client.list(&ns.name, "Event")?;
         events.retain(|event| event["reason"] == "OverrideIgnored");
         Ok(events)
@@ -140,13 +140,25 @@ fn ignored(ns: &Namespace) -> Result<(), Failed> {
     ns.wait(headless, "is set back", |live| live["spec"]["publishNotReadyAddresses"] == true)?;
     ns.settled("foo")?;
     assert_eq!(told()?.len(), 1);
-    // As a process leaves it that ended after it had written the objects: it told nobody.
+    // Nor does a status that has to be written anew.
     ns.client.merge_status(&ns.name, "MCPServer/foo", &json!({"status": {"conditions": []}}))?;
     ns.wait("MCPServer/foo", "says how it stands", |cr| !condition(cr, "Ready").is_null())?;
     ns.settled("foo")?;
-    assert_eq!(told()?.len(), 2);
+    assert_eq!(told()?.len(), 1);
     // Another generation of it asks for that again.
-    ns.edit("MCPServer/foo", &json!({"spec": {"image": "example:2"}}))?;
+    let template = json!({"spec": {"terminationGracePeriodSeconds": 60}});
+    ns.edit("MCPServer/foo", &json!({"spec": {"podTemplateSpec": template}}))?;
+    ns.settled("foo")?;
+    assert_eq!(told()?.len(), 2);
+    // An annotation makes none, and takes the place of what was followed.
+    let annotations = json!({"berth.dev/termination-grace-period-seconds": "10"});
+    ns.edit("MCPServer/foo", &json!({"metadata": {"annotations": annotations}}))?;
+    let events = wait_for("an Event", BOUND, || Ok(Some(told()?).filter(|events| events.len() > 2)))?;
+    let of_period = |event: &Value| {
+        let note = event["note"].as_str().unwrap_or_default();
+        note.contains("terminationGracePeriodSeconds") && note.contains("annotation says 10 seconds")
+    };
+    assert!(events.iter().any(of_period), "{events:?}");
     ns.settled("foo")?;
     assert_eq!(told()?.len(), 3);
     Ok(())
