@@ -174,3 +174,14 @@ fn a_scale_of_a_resource_names_the_copy_that_is_as_new_as_it() {
     write["request"]["oldObject"]["metadata"]["resourceVersion"] = json!("not a number");
     assert_eq!(freshness(&write), Freshness::Now);
 }
+
+#[test]
+fn a_workload_names_the_generation_that_it_or_its_stored_state_was_made_from() {
+    let stamped = |stamp: &str| with_stamp(owned(deployment(json!({})), "MCPServer", "toolhive"), stamp);
+    for (new, old) in [("7", "5"), ("5", "7")] {
+        match need(&review(&stamped(new), Some(&stamped(old)))) {
+            Some(Need::CustomResource(query)) => assert_eq!(query.freshness, Freshness::Generation(7), "{new} {old}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
