@@ -132,24 +132,28 @@ fn injected(ns: &Namespace) -> Result<(), Failed> {
 
 /// Another controller, that changes an object and a status as soon as they are set back.
 fn fought(ns: &Namespace) -> Result<(), Failed> {
+    const AT_ONCE: usize = 3;
     ns.build(&mcp_server("foo", json!({})))?;
     let image = |live: &Value| live["spec"]["template"]["spec"]["containers"][0]["image"].clone();
     let ours = image(&ns.get("Deployment/foo")?);
     let theirs = json!({"spec": {"template": {"spec": {"containers": [{"name": "toolhive", "image": "theirs:1"}]}}}});
     let audit = ns.audit();
     let end = Instant::now() + Duration::from_secs(20);
-    let mut rounds = 0;
+    let mut rounds = 0_usize;
     while Instant::now() < end {
         if image(&ns.get("Deployment/foo")?) == ours {
             ns.client.strategic_merge(&ns.name, "Deployment/foo", &theirs)?;
             rounds += 1;
         }
-        ns.client.merge_status(&ns.name, "MCPServer/foo", &json!({"status": {"phase": "Terminating"}}))?;
+        // Answers to this count as well; on a busy machine they would be all that are given at once.
+        if rounds >= AT_ONCE {
+            ns.client.merge_status(&ns.name, "MCPServer/foo", &json!({"status": {"phase": "Terminating"}}))?;
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
     let writes = audit.writes_in(&ns.name);
     let of = |what: &str| writes.iter().filter(|write| write.contains(what)).count();
-    assert!((3..=16).contains(&rounds), "the first are set back at once, the others not: {rounds} in 20 s");
+    assert!((AT_ONCE..=16).contains(&rounds), "the first are set back at once, the others not: {rounds} in 20 s");
     assert!(of("patch deployments") <= 20 && of("patch mcpservers/status") <= 30, "{writes:?}");
     // It ends well for the one that stays.
     ns.wait("Deployment/foo", "has its image again", |live| image(live) == ours)?;
