@@ -92,12 +92,19 @@ async fn a_new_session_waits_for_the_first_pod_to_be_ready() {
     dns.zone.lock().ready.clear();
     let proxy = replica(&dns, port, &sessions(port)).await;
     let mut client = Client::connect(proxy.address).await;
-    let begun = Instant::now();
+    let asked = || dns.zone.lock().asked;
+    let (before, begun) = (asked(), Instant::now());
     let reply = client.post(None, INITIALIZE).await;
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "none is ready");
-    assert!(begun.elapsed() < PATIENCE, "told in time");
+    let (questions, waited) = (asked() - before, begun.elapsed());
+    assert!(waited > Duration::from_millis(1_500) && waited < PATIENCE, "{waited:?}");
+    assert!((2..10).contains(&questions), "{questions} questions for one request");
     let ready = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (before, begun) = (asked(), Instant::now());
+        while asked() == before {
+            assert!(begun.elapsed() < PATIENCE, "nobody asks");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         dns.zone.lock().ready = vec![ip(&a)];
     };
     let (reply, ()) = tokio::join!(client.post(None, INITIALIZE), ready);

@@ -25,6 +25,8 @@ const PACE: Duration = Duration::from_millis(100);
 const ROUNDING: Duration = Duration::from_secs(2);
 /// Pins on one missing pod that are told apart by when they were read. Those above it count as read with the last of them.
 const READ: usize = 4_096;
+/// Between two questions of one request that waits for a pod to be ready.
+const AGAIN: Duration = Duration::from_millis(500);
 /// How long a request waits for a new answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -156,9 +158,8 @@ impl Pods {
         let found = async {
             while self.current().ready().is_empty() {
                 self.wanted.notify_one();
-                if rounds.changed().await.is_err() {
-                    return;
-                }
+                let ready = rounds.wait_for(|_| !self.current().ready().is_empty());
+                let _ = tokio::time::timeout(AGAIN, ready).await;
             }
         };
         // The caller looks what there is.

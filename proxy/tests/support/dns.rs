@@ -29,6 +29,8 @@ pub struct Zone {
     pub mood: Mood,
     /// How long its records have to live, in seconds: less than at first means that a cache has them from before.
     pub lifetime: u32,
+    /// How often its pods were asked for.
+    pub asked: u32,
 }
 
 #[derive(Default)]
@@ -60,7 +62,8 @@ impl Zones {
         let service = name.strip_suffix(".team.svc.cluster.local.").and_then(|rest| rest.strip_prefix("mcp-"));
         let set = service.map(|service| service.strip_suffix("-headless").unwrap_or(service)).unwrap_or_default();
         let zone = self.of(set);
-        let zone = zone.lock();
+        let mut zone = zone.lock();
+        zone.asked += u32::from(query.query_type() == RecordType::SRV);
         let a = |name: &Name, ip: Ipv4Addr| Record::from_rdata(name.clone(), zone.lifetime, RData::A(A(ip)));
         match zone.mood {
             Mood::Silent => return None,
