@@ -246,20 +246,23 @@ impl Pods {
         tracing::info!(pods = snapshot.pods().count(), ready = snapshot.ready().len(), "the pods changed");
         changed(&snapshot);
         let snapshot = Arc::new(snapshot);
-        let before = std::mem::replace(&mut *self.current.write(), Arc::clone(&snapshot));
+        let before = {
+            let mut current = self.current.write();
+            // Whoever sees the new one must not go on with a copy of the old one, believing that it is this version.
+            self.version.fetch_add(1, Ordering::Release);
+            std::mem::replace(&mut *current, Arc::clone(&snapshot))
+        };
         let now = Instant::now();
         let mut missed = self.missed.lock();
         missed.retain(|pod, _| snapshot.target(*pod).is_none());
         missed.extend(before.pods().filter(|pod| snapshot.target(*pod).is_none()).map(|pod| (pod, Missed::since(now))));
-        drop(missed);
-        self.version.fetch_add(1, Ordering::Release);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pods::Backend;
+    use crate::pods::{Backend, StatefulSetNaming, Target};
 
     /// As those do that come one by one with a session of a pod that is gone.
     #[test]
@@ -282,6 +285,25 @@ mod tests {
             at(5),
             "it may be among those that are not told apart"
         );
+    }
+
+    #[test]
+    fn who_sees_a_new_answer_sees_its_version() {
+        let pods = Pods::from_source(Naming::StatefulSet(StatefulSetNaming::web()), Source::Fixed);
+        let target = Target { address: SocketAddr::from(([127, 0, 0, 1], 1)), h2c: false };
+        let missed = pods.missed.lock();
+        std::thread::scope(|scope| {
+            // It cannot end before the lock is free.
+            scope.spawn(|| pods.learn(Snapshot::new([(PodId(0), target)], [PodId(0)]), &|_| ()));
+            let begun = Instant::now();
+            while pods.current().ready().is_empty() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "never learned");
+                std::thread::yield_now();
+            }
+            let version = pods.version();
+            drop(missed);
+            assert_eq!(version, 1);
+        });
     }
 
     #[tokio::test]
