@@ -83,7 +83,7 @@ fn a_hung_redis_does_not_hold_pins_for_long() {
     redis.hang().unwrap();
     let start = Instant::now();
     assert_eq!(a.pin("one", 0), PinOutcome::Unavailable);
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(4_500), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -61,7 +61,8 @@ fn who_asks_a_redis_that_is_late_is_answered_unless_his_own_time_is_over() {
     let (a, b) = (Replica::on(&redis), Replica::on(&redis));
     let sessions = sessions(&a, 60);
     let before = connections(&redis);
-    redis.command("CLIENT PAUSE 850 ALL").unwrap();
+    // Well below the silence that ends a connection, whatever a busy machine adds.
+    redis.command("CLIENT PAUSE 820 ALL").unwrap();
     let pinning = {
         let (of, key) = (Arc::clone(&a.sessions), a.key("new"));
         a.spawn(async move { of.pin(&key, PodId(1), PathTag::default(), PinMode::First).await })
@@ -114,7 +115,7 @@ fn a_hung_redis_is_found_although_nobody_asks_it() {
     redis.hang().unwrap();
     let start = Instant::now();
     wait("an outage", || a.sessions.readiness() == Readiness::Degraded);
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 /// Writes that are held up would keep the replica from looking.
@@ -138,5 +139,5 @@ fn a_redis_that_hangs_while_it_takes_no_writes_is_found_as_soon() {
     redis.hang().unwrap();
     let start = Instant::now();
     wait("an outage", || a.sessions.readiness() == Readiness::Degraded);
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
