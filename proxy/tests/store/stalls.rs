@@ -85,8 +85,13 @@ fn who_asks_while_a_link_is_given_up_is_answered_over_the_next_one() {
     let sessions = sessions(&a, 100);
     let before = connections(&redis);
     redis.command("CLIENT PAUSE 1700 ALL").unwrap();
+    let pinning = {
+        let (of, key) = (Arc::clone(&b.sessions), b.key("new"));
+        b.spawn(async move { of.pin(&key, PodId(1), PathTag::default(), PinMode::First).await })
+    };
     let answered = ask(&b, &sessions, Duration::from_millis(18));
     assert!(answered > 0);
+    assert_eq!(b.wait(pinning).unwrap(), PinOutcome::Pinned, "once more");
     assert_ne!(connections(&redis), before, "one that is silent for so long is given up");
 }
 

@@ -19,6 +19,9 @@ use super::{RedisStore, Unavailable};
 pub(super) const READ: Duration = Duration::from_millis(800);
 /// Until a write must have ended. Longer: giving up means to throw away a session that the server has just made.
 pub(super) const WRITE: Duration = Duration::from_secs(5);
+/// Until what may be pinned already is pinned once more where its link is lost: longer than a dead link may last, and than
+/// most servers that hang for a moment need.
+pub(super) const REPEAT: Duration = Duration::from_secs(3);
 /// How long a server may answer nothing at all before its link is given up. Longer than a look-up: one that is late costs
 /// itself alone, and a new link to a server that is merely slow is no faster.
 pub(super) const SILENCE: Duration = Duration::from_millis(1200);
@@ -188,7 +191,17 @@ impl RedisStore {
         link: &Arc<Link>,
         command: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, Unavailable> {
-        let ended = link.wait(Instant::now() + WRITE, command).await;
+        self.write_until(link, Instant::now() + WRITE, command).await
+    }
+
+    /// As [`RedisStore::write`], until a moment.
+    pub(super) async fn write_until<T>(
+        &self,
+        link: &Arc<Link>,
+        until: Instant,
+        command: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Unavailable> {
+        let ended = link.wait(until, command).await;
         self.value(link, ended)
     }
 

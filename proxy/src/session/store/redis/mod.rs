@@ -31,7 +31,7 @@ pub use keys::DEFAULT_KEY_PREFIX;
 pub use link::RedisTarget;
 pub(in crate::session) use upkeep::{Adopted, Deletions, Following, Poll, RESTORE_BATCH};
 
-use commands::{Link, LinkState, READ};
+use commands::{Link, LinkState, READ, REPEAT, WRITE};
 use epoch::{Judgement, State};
 use keys::Keys;
 use renewed::Renewed;
@@ -209,6 +209,7 @@ impl RedisStore {
     async fn pin_over(
         &self,
         link: &Arc<Link>,
+        until: Instant,
         key: &SessionKey,
         pin: Pin,
         mode: PinMode,
@@ -216,7 +217,7 @@ impl RedisStore {
         let mut replaces = Vec::new();
         // Once more when the record in the way is of the pod to replace, or unreadable; it may change meanwhile.
         for _ in 0..3 {
-            let in_the_way = self.try_pin(link, key, pin, &replaces).await?;
+            let in_the_way = self.try_pin(link, until, key, pin, &replaces).await?;
             if in_the_way.is_empty() {
                 return Ok(PinOutcome::Pinned);
             }
@@ -233,6 +234,7 @@ impl RedisStore {
     async fn try_pin(
         &self,
         link: &Arc<Link>,
+        until: Instant,
         key: &SessionKey,
         pin: Pin,
         replaces: &[u8],
@@ -253,7 +255,7 @@ impl RedisStore {
         call.arg(&self.keys.pod_prefix).arg(TOMBSTONES);
         let mut connection = link.pair.write.clone();
         let invoke = async { call.invoke_async::<Vec<redis::Value>>(&mut connection).await };
-        let reply = self.write(link, invoke).await?;
+        let reply = self.write_until(link, until, invoke).await?;
         let mut reply = reply.into_iter();
         let (Some(in_the_way), Some(epoch), Some(seq), Some(renewed)) =
             (reply.next(), reply.next(), reply.next(), reply.next())
@@ -300,15 +302,15 @@ impl SessionStore for RedisStore {
     }
 
     async fn pin(&self, key: &SessionKey, pin: Pin, mode: PinMode) -> Result<PinOutcome, Unavailable> {
-        let until = Instant::now() + READ;
-        let mut sent = false;
+        let (begun, mut sent) = (Instant::now(), false);
         loop {
-            let Ok(link) = self.link_until(until).await else {
+            // To give up what was sent means to throw the session away.
+            let Ok(link) = self.link_until(begun + if sent { REPEAT } else { READ }).await else {
                 return if sent { Err(Unavailable) } else { Ok(PinOutcome::NotSent) };
             };
-            match self.pin_over(&link, key, pin, mode).await {
+            match self.pin_over(&link, begun + WRITE, key, pin, mode).await {
                 // What may be pinned already can be pinned there once more.
-                Err(Unavailable) if link.is_down() && Instant::now() < until => sent = true,
+                Err(Unavailable) if link.is_down() && begun.elapsed() < REPEAT => sent = true,
                 outcome => return outcome,
             }
         }
