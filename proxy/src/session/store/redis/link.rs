@@ -6,6 +6,8 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
     RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, TlsMode, Value,
@@ -17,6 +19,10 @@ use crate::address::{Endpoints, Topology};
 const CONNECT: Duration = Duration::from_secs(1);
 /// Until a Sentinel must have answered: there are others.
 const ASK_SENTINEL: Duration = Duration::from_millis(500);
+
+/// How long the other end of a connection may acknowledge nothing, not even a probe, before the connection is broken: as one
+/// that was idle for so long that a NAT forgot it.
+const DEAD: Duration = Duration::from_secs(5);
 
 /// What to connect to, and as whom.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,7 +130,7 @@ impl RedisTarget {
             true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
             false => ConnectionAddr::Tcp(host, port),
         };
-        Ok(address.into_connection_info()?.set_redis_settings(settings))
+        Ok(address.into_connection_info()?.set_redis_settings(settings).set_tcp_settings(tcp_settings()))
     }
 
     fn client(&self, host: &str, port: u16, settings: RedisConnectionInfo) -> RedisResult<Client> {
@@ -144,7 +150,10 @@ impl RedisTarget {
             .map(|(host, port)| self.info(host, *port, self.credentials().set_db(0)))
             .collect::<RedisResult<_>>()?;
         // Every command has a deadline where it is sent; the client's own would be shorter than that of a write.
-        let mut client = ClusterClient::builder(nodes).connection_timeout(CONNECT).overall_response_timeout(None);
+        let mut client = ClusterClient::builder(nodes)
+            .connection_timeout(CONNECT)
+            .overall_response_timeout(None)
+            .tcp_settings(tcp_settings());
         if self.endpoints.tls {
             client = client.tls(TlsMode::Secure).certs(self.certificates());
         }
@@ -199,6 +208,14 @@ impl RedisTarget {
     }
 }
 
+fn tcp_settings() -> TcpSettings {
+    let probes = TcpKeepalive::new().with_time(DEAD / 2).with_interval(DEAD / 5);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(probes);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(DEAD);
+    settings
+}
+
 async fn single(client: &Client) -> RedisResult<Connection> {
     // Deadlines of commands are set where they are sent: a write may take longer than a look-up.
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
@@ -216,4 +233,26 @@ async fn check_master(mut connection: Connection) -> RedisResult<()> {
 
 fn no_host() -> RedisError {
     RedisError::from((ErrorKind::InvalidClientConfig, "no host to connect to"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+
+    /// Reads keep the other connection of a pair proven; nothing but the kernel looks after that of writes.
+    #[test]
+    fn connections_to_every_topology_end_of_themselves_when_they_are_dead() {
+        let settings = format!("{:?}", tcp_settings());
+        assert!(settings.contains("user_timeout: Some(5s)"), "{settings}");
+        assert!(settings.contains("keepalive: Some("), "{settings}");
+        for address in ["redis://one:6379", "rediss://one:6379", "redis+cluster://one:6379"] {
+            let endpoints = Address::parse(address).and_then(|address| address.endpoints()).unwrap();
+            let target = RedisTarget { endpoints, db: 0, username: None, password: None, ca: None };
+            let info = target.info("one", 6379, target.credentials()).unwrap();
+            assert_eq!(format!("{:?}", info.tcp_settings()), settings, "{address}");
+            let cluster = format!("{:?}", target.cluster().unwrap());
+            assert_eq!(cluster.matches(&settings).count(), 2, "of the first node, and of those it names: {cluster}");
+        }
+    }
 }
