@@ -233,9 +233,8 @@ impl Shared {
             }
         }
         self.write_back(tasks).await?;
-        if self.store.take_recount() {
-            let _ = self.store.count().await;
-        }
+        // What fails is done in the next round.
+        let _ = self.store.recount().await;
         self.collect_used(tasks);
         self.refresh(tasks).await?;
         self.reap(tasks).await

@@ -279,7 +279,9 @@ impl Sessions {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let Kept::Shared(shared) = &self.kept else { return Readiness::Ready };
-        match (shared.store.is_connected(), shared.was_connected.load(Ordering::Acquire)) {
+        // Its pods may be known only after the store was reached; without their counts it would place blindly.
+        let was_ready = shared.was_connected.load(Ordering::Acquire) && shared.store.is_counted();
+        match (shared.store.is_connected(), was_ready) {
             (true, true) => Readiness::Ready,
             (false, true) => Readiness::Degraded,
             (_, false) => Readiness::Starting,

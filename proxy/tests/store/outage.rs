@@ -98,6 +98,21 @@ fn a_replica_that_starts_without_redis_gets_ready_when_it_comes() {
     assert_eq!(a.pin("one", 0), PinOutcome::Pinned);
 }
 
+/// As where Redis answers before DNS does.
+#[test]
+fn a_replica_that_hears_of_its_pods_late_is_ready_when_it_has_counted_their_sessions() {
+    let redis = Redis::start().unwrap();
+    let a = Replica::on(&redis);
+    assert_eq!(a.pin("one", 1), PinOutcome::Pinned);
+    let b = Replica::with_pods(crate::world::settings("web"), crate::world::target(&redis.address()), &[]);
+    b.ready();
+    redis.command("CLIENT PAUSE 800 ALL").unwrap();
+    b.sessions.set_pods(&[PodId(0), PodId(1)]);
+    assert_eq!(b.sessions.readiness(), Readiness::Starting);
+    b.ready();
+    assert_eq!(b.sessions.counts().of(PodId(1)), 1);
+}
+
 /// A client that comes again meanwhile does not make the replica forget that the old session is to be deleted.
 #[test]
 fn a_deletion_is_told_although_a_new_pin_failed_meanwhile() {

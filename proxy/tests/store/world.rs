@@ -45,10 +45,16 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn of(settings: SessionSettings, target: RedisTarget) -> Self {
+        Self::with_pods(settings, target, &[PodId(0), PodId(1), PodId(2)])
+    }
+
+    pub(crate) fn with_pods(settings: SessionSettings, target: RedisTarget, pods: &[PodId]) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let sessions = Sessions::in_redis(settings, target, DEFAULT_KEY_PREFIX);
-        sessions.set_pods(&[PodId(0), PodId(1), PodId(2)]);
+        if !pods.is_empty() {
+            sessions.set_pods(pods);
+        }
         runtime.spawn(Arc::clone(&sessions).run());
         Self { sessions, runtime: Some(runtime) }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -39,6 +39,8 @@ use upkeep::WRITE_BACK;
 
 /// Tombstones that are kept. A replica that missed more forgets all that it cached.
 const TOMBSTONES: usize = 10_000;
+/// Attempts to count the sessions of the first pods that a replica waits for before it is ready.
+const COUNTS: u32 = 3;
 /// Ignored records that are logged. More would be a log of what an attacker can write; a counter says how many.
 const TOLD: usize = 100;
 
@@ -61,8 +63,12 @@ pub(in crate::session) struct RedisStore {
     bad_records: AtomicU64,
     /// Sessions whose records were ignored, as far as the log has them: each once.
     told: Mutex<HashSet<SessionKey>>,
-    /// The counts are of other pods than there are now.
-    recount: AtomicBool,
+    /// How often there were other pods.
+    changes: AtomicU64,
+    /// After how many of these changes the sessions of all pods were last counted.
+    counted: AtomicU64,
+    /// Counts that failed.
+    uncounted: AtomicU32,
     /// Asks for an early look at the store: it failed, or is not the one that was known.
     pub(in crate::session) attention: Notify,
 }
@@ -112,7 +118,9 @@ impl RedisStore {
             objection: Mutex::default(),
             bad_records: AtomicU64::new(0),
             told: Mutex::default(),
-            recount: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
+            uncounted: AtomicU32::new(0),
             attention: Notify::new(),
         }
     }
@@ -133,13 +141,15 @@ impl RedisStore {
 
     pub(in crate::session) fn set_pods(&self, pods: &[PodId]) {
         *self.pods.write() = pods.into();
-        self.recount.store(true, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Release);
         self.attention.notify_one();
     }
 
-    /// Whether the pods have changed since this was last asked.
-    pub(in crate::session) fn take_recount(&self) -> bool {
-        self.recount.swap(false, Ordering::AcqRel)
+    /// Whether the sessions of the first pods were counted, or that was tried for long enough.
+    pub(in crate::session) fn is_counted(&self) -> bool {
+        self.changes.load(Ordering::Acquire) == 0
+            || self.counted.load(Ordering::Acquire) > 0
+            || self.uncounted.load(Ordering::Relaxed) >= COUNTS
     }
 
     fn read_record(&self, key: &SessionKey, text: &[u8]) -> Option<Pin> {

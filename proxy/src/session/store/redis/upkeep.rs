@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use redis::{RedisResult, Value};
@@ -304,8 +305,28 @@ impl RedisStore {
         self.write(&link, async { call.invoke_async(&mut connection).await }).await
     }
 
+    /// Counts the sessions of all pods anew where there are other pods than were counted.
+    pub(in crate::session) async fn recount(&self) -> Result<(), Unavailable> {
+        match self.counted.load(Ordering::Acquire) == self.changes.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => self.count().await,
+        }
+    }
+
     /// Counts the sessions of all pods anew. One command a pod.
     pub(in crate::session) async fn count(&self) -> Result<(), Unavailable> {
+        let changes = self.changes.load(Ordering::Acquire);
+        match self.count_now().await {
+            Ok(()) => self.counted.store(changes, Ordering::Release),
+            Err(Unavailable) => {
+                self.uncounted.fetch_add(1, Ordering::Relaxed);
+                return Err(Unavailable);
+            }
+        }
+        Ok(())
+    }
+
+    async fn count_now(&self) -> Result<(), Unavailable> {
         let link = self.link()?;
         let pods = Arc::clone(&self.pods.read());
         let counted: Vec<_> = pods.iter().filter_map(|pod| Some((*pod, self.naming.label(*pod)?))).collect();
@@ -344,7 +365,7 @@ mod tests {
     use crate::pods::{Naming, StatefulSetNaming};
     use crate::session::id::{Identity, PathTag};
     use crate::session::pin::PinMode;
-    use crate::session::store::redis::RedisTarget;
+    use crate::session::store::redis::{COUNTS, RedisTarget};
     use crate::session::store::{Known, SessionStore};
 
     fn unconnected(redis: &Redis) -> RedisStore {
@@ -414,6 +435,34 @@ mod tests {
         assert_eq!(store.lookup(&one).await, Ok(Some(pin(1))));
         store.count().await.unwrap();
         assert_eq!([0, 1, 2].map(|pod| store.counts().of(PodId(pod))), [1_667, 1_668, 1_666]);
+    }
+
+    #[tokio::test]
+    async fn pods_whose_sessions_could_not_be_counted_are_counted_the_next_time() {
+        let redis = Redis::start().unwrap();
+        let store = unconnected(&redis);
+        let key = SessionKey([1; 16]);
+        super::tests::store(&redis).await.pin(&key, pin(1), PinMode::First).await.unwrap();
+        store.set_pods(&[PodId(0), PodId(1)]);
+        assert_eq!(store.recount().await, Err(Unavailable));
+        assert!(!store.is_counted());
+        store.connect(|_| ()).await.unwrap();
+        store.recount().await.unwrap();
+        assert!(store.is_counted());
+        assert_eq!(store.counts().of(PodId(1)), 1);
+    }
+
+    /// A replica that Redis does not let count gets ready all the same.
+    #[tokio::test]
+    async fn counting_is_not_waited_for_for_ever() {
+        let redis = Redis::start().unwrap();
+        let store = unconnected(&redis);
+        store.set_pods(&[PodId(0)]);
+        for _ in 0..COUNTS {
+            assert!(!store.is_counted());
+            assert_eq!(store.recount().await, Err(Unavailable));
+        }
+        assert!(store.is_counted());
     }
 
     /// However long it takes, what is still to come is not said to be unknown.
