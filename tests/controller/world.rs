@@ -15,8 +15,9 @@ use crate::audit::Audit;
 use crate::client::Client;
 use crate::objects::parts;
 
-/// For whatever comes about in a moment on a busy machine.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
+/// For whatever comes about in a moment on a busy machine. Kubernetes' garbage collector takes longest: it hears of a new
+/// definition within 30 s, and tries what it could not do before in intervals that double.
+pub(crate) const BOUND: Duration = Duration::from_secs(180);
 
 /// One control plane with one Berth, shared by all trials.
 #[derive(Default)]
