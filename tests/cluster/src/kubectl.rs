@@ -146,7 +146,7 @@ impl Kubectl {
 /// reason enough for: nothing has been decided about it. Or of a scale that Berth did not look at within the two seconds
 /// that the API server gives it, where one that nobody looked at is not let through.
 pub fn is_told_to_try_again(text: &str) -> bool {
-    let late = text.contains("could not be read within") && text.contains("[berth:PolicyNotFound]");
+    let late = text.contains("could not be read (no answer within") && text.contains("[berth:PolicyNotFound]");
     late || text.contains("failed calling webhook \"scale.berth.dev\"") && text.contains("deadline exceeded")
 }
 
